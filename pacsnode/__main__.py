@@ -1,0 +1,5 @@
+"""Lets `python -m pacsnode` run the command."""
+
+from pacsnode.cli import main
+
+main()

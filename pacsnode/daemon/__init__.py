@@ -1,0 +1,1 @@
+"""Processes: the listening sockets, the supervisor and its workers."""

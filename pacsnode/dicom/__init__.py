@@ -1,0 +1,1 @@
+"""What the DICOM Standard says: pure rules, no input or output."""

@@ -1,0 +1,143 @@
+"""DICOM files: preamble, prefix and File Meta Information around an encoded data set.
+
+Source: PS3.10 7.1.
+"""
+
+import struct
+from dataclasses import dataclass
+from typing import BinaryIO, Final
+
+from pacsnode.dicom.data_elements import DataElement, DataSetError, encode_elements, read_elements
+from pacsnode.dicom.transfer_syntax import EXPLICIT_VR_LITTLE_ENDIAN, encoding_of
+from pacsnode.dicom.uid import (
+    IMPLEMENTATION_CLASS_UID,
+    IMPLEMENTATION_VERSION_NAME,
+    normalise_uid,
+)
+
+_PREAMBLE: Final = bytes(128)
+_PREFIX: Final = b"DICM"
+_GROUP_LENGTH: Final = 0x00020000
+_MEDIA_STORAGE_SOP_CLASS_UID: Final = 0x00020002
+_MEDIA_STORAGE_SOP_INSTANCE_UID: Final = 0x00020003
+_TRANSFER_SYNTAX_UID: Final = 0x00020010
+_GROUP_LENGTH_ELEMENT: Final = struct.Struct("<HH2sHL")
+_MAXIMUM_META_LENGTH: Final = 1024 * 1024  # real ones have some hundred bytes
+_META_GROUP: Final = b"\x02\x00"
+# PS3.10 7.1: File Meta Information is Explicit VR Little Endian whatever the data set is.
+_ENCODING = encoding_of(EXPLICIT_VR_LITTLE_ENDIAN)
+
+
+class Part10Error(ValueError):
+    """A file is not a DICOM file, or its File Meta Information lacks what is needed."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileMeta:
+    """What File Meta Information says of the data set behind it.
+
+    Attributes:
+        sop_class_uid: Media Storage SOP Class UID.
+        sop_instance_uid: Media Storage SOP Instance UID.
+        transfer_syntax_uid: of the data set.
+        data_set_offset: where the data set starts, in bytes from the start of the file.
+    """
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+    data_set_offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """What is known of a received data set without looking into it.
+
+    Attributes:
+        sop_class_uid: Affected SOP Class UID of the command.
+        sop_instance_uid: Affected SOP Instance UID of the command.
+        transfer_syntax_uid: of the accepted presentation context.
+        calling_ae_title: of the sender.
+        called_ae_title: the title we were called by.
+    """
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+    calling_ae_title: str
+    called_ae_title: str
+
+
+def file_header(received: Received) -> bytes:
+    """Return preamble, prefix and File Meta Information for a received data set.
+
+    Source: PS3.10 7.1, table 7.1-1; rule F-11.
+    """
+    calling = received.calling_ae_title.encode("ascii", "replace")
+    called = received.called_ae_title.encode("ascii", "replace")
+    elements = [
+        DataElement(0x00020001, "OB", b"\x00\x01"),
+        DataElement(_MEDIA_STORAGE_SOP_CLASS_UID, "UI", received.sop_class_uid.encode()),
+        DataElement(_MEDIA_STORAGE_SOP_INSTANCE_UID, "UI", received.sop_instance_uid.encode()),
+        DataElement(_TRANSFER_SYNTAX_UID, "UI", received.transfer_syntax_uid.encode()),
+        DataElement(0x00020012, "UI", IMPLEMENTATION_CLASS_UID.encode()),
+        DataElement(0x00020013, "SH", IMPLEMENTATION_VERSION_NAME.encode()),
+        # Type 3: a title that is all spaces says nothing, and an empty AE value is none.
+        *([DataElement(0x00020016, "AE", calling)] if calling else []),
+        *([DataElement(0x00020017, "AE", calling)] if calling else []),
+        *([DataElement(0x00020018, "AE", called)] if called else []),
+    ]
+    encoded = encode_elements(elements, _ENCODING)
+    group_length = _GROUP_LENGTH_ELEMENT.pack(0x0002, 0x0000, b"UL", 4, len(encoded))
+    return b"".join((_PREAMBLE, _PREFIX, group_length, encoded))
+
+
+def read_file_meta(file: BinaryIO) -> FileMeta:
+    """Read the File Meta Information at the start of a file.
+
+    The true end of group 0002 counts, not its group length, which some writers get wrong.
+
+    Args:
+        file: open for reading, at its start; left somewhere behind the File Meta Information.
+
+    Raises:
+        Part10Error: no prefix, or the Transfer Syntax UID is missing, or it cannot be read.
+
+    Source: PS3.10 7.1.
+    """
+    start = file.read(len(_PREAMBLE) + len(_PREFIX))
+    if start[len(_PREAMBLE) :] != _PREFIX:
+        raise Part10Error("not a DICOM file: the prefix DICM is missing")
+    encoded = file.read(_MAXIMUM_META_LENGTH)
+    length = _meta_length(encoded)
+    try:
+        # Group 0002 is walked like a data set of its own: it has no place in any other.
+        elements = read_elements(encoded[:length], _ENCODING, is_file_meta=True)
+    except DataSetError as error:
+        raise Part10Error(f"File Meta Information is damaged: {error}") from error
+
+    def uid(tag: int) -> str:
+        element = elements.get(tag)
+        return "" if element is None else normalise_uid(element.value.decode("ascii", "replace"))
+
+    if not uid(_TRANSFER_SYNTAX_UID):
+        raise Part10Error("File Meta Information lacks the Transfer Syntax UID")
+    return FileMeta(
+        sop_class_uid=uid(_MEDIA_STORAGE_SOP_CLASS_UID),
+        sop_instance_uid=uid(_MEDIA_STORAGE_SOP_INSTANCE_UID),
+        transfer_syntax_uid=uid(_TRANSFER_SYNTAX_UID),
+        data_set_offset=len(start) + length,
+    )
+
+
+def _meta_length(encoded: bytes) -> int:
+    """Return how many bytes belong to group 0002."""
+    position = 0
+    while encoded[position : position + 2] == _META_GROUP:
+        if encoded[position + 4 : position + 6] in {b"OB", b"UN"}:  # (0002,0001), (0002,0102)
+            position += 12 + int.from_bytes(encoded[position + 8 : position + 12], "little")
+        else:
+            position += 8 + int.from_bytes(encoded[position + 6 : position + 8], "little")
+    if position > len(encoded):
+        raise Part10Error("File Meta Information ends within an element")
+    return position

@@ -1,0 +1,1 @@
+"""Associations and DIMSE messages: the only room that imports pynetdicom."""

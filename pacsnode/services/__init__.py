@@ -1,0 +1,1 @@
+"""What each DIMSE service does: plain functions, no network, no settings."""
