@@ -31,6 +31,7 @@ from pacsnode.dicom.uid import is_valid_uid
 
 _FOLDER_MODE: Final = 0o750
 _FILE_MODE: Final = 0o640
+_REMEMBERED_FOLDERS: Final = 10_000
 _NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -203,6 +204,7 @@ class FileStore:
         self._reserve_bytes = reserve_bytes
         self._incoming = folder / "incoming" / secrets.token_hex(8)
         self._lock = -1
+        self._durable_folders: set[Path] = set()
         try:
             for path in (folder, folder / "incoming", self._studies, self._incoming):
                 path.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
@@ -312,15 +314,20 @@ class FileStore:
             self._lock = -1
 
     def _make_series_folder(self, folder: Path) -> None:
-        """Make the folders of a study and a series, durably."""
-        if folder.is_dir():
+        """Make the folders of a study and a series, durably.
+
+        That a folder exists does not say that it would survive a power cut: another writer may have
+        made it just now, its sync still to come. So each writer syncs the parents itself, once.
+        """
+        if folder in self._durable_folders:
             return
         folder.parent.mkdir(mode=_FOLDER_MODE, exist_ok=True)
         folder.mkdir(mode=_FOLDER_MODE, exist_ok=True)
-        # Even if another writer made them just now: its sync may still be to come, and ours must
-        # not promise what is not on the disk.
         _sync(folder.parent)
         _sync(self._studies)
+        if len(self._durable_folders) >= _REMEMBERED_FOLDERS:
+            self._durable_folders.clear()
+        self._durable_folders.add(folder)
 
     def _check_hard_links(self) -> None:
         first, second = self._incoming / "first", self._incoming / "second"
@@ -348,10 +355,6 @@ class AbandonedFile:
             if path.samefile(self.path):
                 return str(path.relative_to(self._store.folder))
         return None
-
-    def has_one_name(self) -> bool:
-        """Tell whether it was never kept."""
-        return self.path.stat().st_nlink == 1
 
     def remove(self) -> None:
         """Remove its name in `incoming`."""

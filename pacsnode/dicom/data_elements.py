@@ -82,8 +82,10 @@ def read_elements(
     """
     foreign_groups = {_ITEM_GROUP} if is_file_meta else _GROUPS_OF_NO_DATA_SET
     header, is_whole = _inflate(data_set) if encoding.is_deflated else (data_set, True)
-    walk = _Walk(memoryview(header), encoding, is_whole=is_whole)
-    return walk.elements(wanted, foreign_groups)
+    # Released on the way out, also by an error whose traceback still knows it: a map of a file
+    # could not be closed else.
+    with memoryview(header) as view:
+        return _Walk(view, encoding, is_whole=is_whole).elements(wanted, foreign_groups)
 
 
 def encode_elements(elements: Iterable[DataElement], encoding: Encoding) -> bytes:

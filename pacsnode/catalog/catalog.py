@@ -1,0 +1,93 @@
+"""The catalog: what the node knows of the instances it keeps."""
+
+from collections.abc import Iterator
+
+from pacsnode.catalog import ingest, migrations, search
+from pacsnode.catalog.database import CatalogDatabase
+from pacsnode.catalog.records import (
+    Addition,
+    KeptFile,
+    Match,
+    NewInstance,
+    StoredInstance,
+    StudySummary,
+)
+from pacsnode.dicom.identifier import Query, Retrieval
+
+
+class Catalog:
+    """The catalog of one store, as one process uses it; every method may be called by any thread.
+
+    Open it after a fork, never before. Every method raises CatalogError when the database fails;
+    nothing was changed then.
+    """
+
+    def __init__(
+        self, url: str, *, busy_timeout_seconds: float = 60, match_unknown: bool = False
+    ) -> None:
+        """Open the catalog; an empty database is given the newest schema.
+
+        Args:
+            url: `sqlite:///` and a path.
+            busy_timeout_seconds: how long to wait for another program that holds the database.
+            match_unknown: rule C-5.
+
+        Raises:
+            CatalogError: the database cannot be opened, or its schema is not the newest.
+        """
+        self._database = CatalogDatabase(url, busy_timeout_seconds=busy_timeout_seconds)
+        self._match_unknown = match_unknown
+        self._database.use_write_ahead_log()
+        migrations.prepare(self._database)
+
+    @staticmethod
+    def upgrade(url: str, *, busy_timeout_seconds: float = 60) -> tuple[int, int]:
+        """Bring the schema of a catalog to the newest version.
+
+        Returns:
+            The version before (0 for an empty database) and after.
+
+        Raises:
+            CatalogError: the schema is newer than this program, or the database fails.
+        """
+        database = CatalogDatabase(url, busy_timeout_seconds=busy_timeout_seconds)
+        database.use_write_ahead_log()
+        try:
+            return migrations.upgrade(database)
+        finally:
+            database.close()
+
+    def add(self, instance: NewInstance) -> Addition:
+        """Add an instance; it is on the disk when this returns.
+
+        Of several calls with one SOP Instance UID, at the same time or later, the first adds it and
+        the others are told of it.
+        """
+        with self._database.writing():
+            return ingest.add(self._database.peewee, instance)
+
+    def replace_file(self, sop_instance_uid: str, file: KeptFile) -> None:
+        """Let an instance have another file; that is on the disk when this returns."""
+        with self._database.writing():
+            ingest.replace_file(self._database.peewee, sop_instance_uid, file)
+
+    def stored_instance(self, sop_instance_uid: str) -> StoredInstance | None:
+        """Return an instance; None if the catalog has none of that UID."""
+        with self._database.reading():
+            return ingest.stored_instance(self._database.peewee, sop_instance_uid)
+
+    def find(self, query: Query) -> Iterator[Match]:
+        """Yield the matches of a query; nothing is held between two of them."""
+        return search.find(self._database, query, match_unknown=self._match_unknown)
+
+    def locate(self, retrieval: Retrieval) -> list[StoredInstance]:
+        """Return the instances that a retrieval asks for, series by series, each once."""
+        return search.locate(self._database, retrieval)
+
+    def studies(self) -> Iterator[StudySummary]:
+        """Yield a line for each study, the newest first."""
+        return search.studies(self._database)
+
+    def close(self) -> None:
+        """Close the connections; the catalog cannot be used any more."""
+        self._database.close()

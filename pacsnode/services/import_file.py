@@ -1,0 +1,68 @@
+"""Brings a DICOM file that exists already into the store, with its bytes as they are.
+
+The whole file is kept, its own preamble and File Meta Information included: nothing is altered.
+Where the two disagree, the data set says which instance it is: that is what peers receive.
+
+Source: PS3.10 7.1; rule F-7.
+"""
+
+import mmap
+from enum import Enum
+from pathlib import Path
+
+from pacsnode.dicom.instance import read_instance
+from pacsnode.dicom.part10 import Part10Error, read_file_meta
+from pacsnode.dicom.status import DimseFailure
+from pacsnode.services.keep import Arrival, Keeper, Keeping, data_set_digest
+
+
+class ImportMode(Enum):
+    """How a file comes into the store."""
+
+    COPY = "copy"
+    LINK = "link"  # another name of the same file: no space, but whoever writes it alters ours
+
+
+class ImportRefused(Exception):  # noqa: N818 - a refusal is no error of ours
+    """A file is not taken in; the message says why, without patient data."""
+
+
+def import_file(path: Path, keeper: Keeper, mode: ImportMode) -> Keeping:
+    """Keep and catalogue a file; when this returns it is on the disk, file and row.
+
+    Raises:
+        ImportRefused: it is not a DICOM file, has no data set we can decode, or lacks an
+            identifying UID.
+        FileStoreError: the store cannot take it: that is not the file's fault.
+        CatalogError: the catalog cannot take it.
+    """
+    arrival = _arrival(path)
+    with keeper.file_store.incoming() as file:
+        if mode is ImportMode.LINK:
+            file.link_from(path)
+        else:
+            file.copy_from(path)
+        return keeper.keep(file, arrival)
+
+
+def _arrival(path: Path) -> Arrival:
+    """Return what a file holds."""
+    try:
+        with path.open("rb") as file:
+            meta = read_file_meta(file)
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                view = memoryview(content)
+                with view, view[meta.data_set_offset :] as data_set:
+                    header = read_instance(data_set, meta.transfer_syntax_uid)
+                    digest, length_bytes = data_set_digest(data_set), len(data_set)
+    except (Part10Error, DimseFailure) as refusal:
+        raise ImportRefused(str(refusal)) from refusal
+    except OSError as error:
+        raise ImportRefused(f"cannot be read: {error.strerror}") from error
+    return Arrival(
+        header=header,
+        transfer_syntax_uid=meta.transfer_syntax_uid,
+        data_set_sha256=digest,
+        data_set_length_bytes=length_bytes,
+        source_ae_title="",
+    )
