@@ -55,7 +55,6 @@ _READ_AS = {
 _ALLOWED = {
     "bool_type": "true or false",
     "tuple_type": "a list, such as [A, B]",
-    "too_short": "a list with at least one entry",
 }
 
 _Location = tuple[str | int, ...]
@@ -205,6 +204,13 @@ def _is_one_inside_the_other(one: Path, other: Path) -> bool:
     return one.is_relative_to(other) or other.is_relative_to(one)
 
 
+def _check_not_empty(value: object) -> object:
+    # Not pydantic's min_length: that counts the valid entries only.
+    if value == ():
+        raise ValueError("a list with at least one entry")
+    return value
+
+
 def _check_workers(value: object) -> object:
     if value == "auto" or (type(value) is int and 1 <= value <= _MOST_WORKERS):
         return value
@@ -223,9 +229,11 @@ _CATALOG_URL = (
 _BindAddress = Annotated[
     str, _text(_check_address, _ADDRESS), _only_once("an address that is not listed twice")
 ]
+_BindAddresses = Annotated[tuple[_BindAddress, ...], BeforeValidator(_check_not_empty)]
 _LocalTitle = Annotated[
     str, _text(check_ae_title, _AE_TITLE), _only_once("an AE title that is not listed twice")
 ]
+_LocalTitles = Annotated[tuple[_LocalTitle, ...], BeforeValidator(_check_not_empty)]
 _RemoteTitle = Annotated[
     str, _text(check_ae_title, _AE_TITLE), _only_once("an AE title that no other remote AE has")
 ]
@@ -326,8 +334,8 @@ class Settings(_Section):
     AE titles are in their normal form, addresses in their shortest, and all paths are absolute.
     """
 
-    ae_titles: Annotated[tuple[_LocalTitle, ...], Field(min_length=1)] = ("PACSNODE",)
-    bind_addresses: Annotated[tuple[_BindAddress, ...], Field(min_length=1)] = ("0.0.0.0", "::")  # noqa: S104 - an archive is there to be reached
+    ae_titles: _LocalTitles = ("PACSNODE",)
+    bind_addresses: _BindAddresses = ("0.0.0.0", "::")  # noqa: S104 - an archive is to be reached
     port: Annotated[int, _whole_number(0, 65_535)] = 11_112
     remote_aes: tuple[_RemoteAE, ...] = ()
     association: AssociationSettings = Field(default_factory=AssociationSettings)
@@ -575,8 +583,9 @@ def _suggest_key(location: _Location) -> str:
 
 
 def _suggest_variable(name: str, known: Iterable[str]) -> str:
-    if near := difflib.get_close_matches(name.upper(), known, n=1):
-        return f"unknown variable; did you mean {near[0]}?"
+    keys = [each.removeprefix(_PREFIX) for each in known]  # the prefix is like enough to anything
+    if near := difflib.get_close_matches(name.removeprefix(_PREFIX).upper(), keys, n=1):
+        return f"unknown variable; did you mean {_PREFIX}{near[0]}?"
     return f"unknown variable; {_PREFIX} starts the names of settings, such as {_PREFIX}PORT"
 
 

@@ -12,7 +12,7 @@ from collections.abc import MutableMapping, Sequence
 
 _LOG = logging.getLogger(__name__)
 _BACKLOG = 512  # modalities connect in bursts; the kernel cuts this to net.core.somaxconn
-_PORT_0_TRIES = 20
+_PORT_0_FURTHER_TRIES = 20
 _FIRST_SYSTEMD_DESCRIPTOR = 3
 _MAXIMUM_UNPRIVILEGED = 1023
 
@@ -45,12 +45,14 @@ def open_listeners(bind_addresses: Sequence[str], port: int) -> list[socket.sock
         ListenError: An address is none, is not of this machine, is in use or needs a privilege.
             Sockets opened up to then are closed.
     """
-    for _ in range(_PORT_0_TRIES if port == 0 else 1):
+    further_tries = _PORT_0_FURTHER_TRIES if port == 0 else 0
+    while True:
         try:
             return _open_all(bind_addresses, port)
-        except _AddressInUseError as error:
-            fault = error
-    raise fault
+        except _AddressInUseError:
+            if further_tries == 0:
+                raise
+            further_tries -= 1
 
 
 def adopt_systemd_listeners(environment: MutableMapping[str, str]) -> list[socket.socket]:
@@ -111,7 +113,7 @@ def _open(address: str, port: int) -> socket.socket:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listener.bind(socket_address)
         listener.listen(_BACKLOG)
-        listener.setblocking(False)
+        listener.settimeout(0)  # non-blocking: a worker may lose the race to accept
     except OSError as error:
         if listener is not None:
             listener.close()
@@ -150,5 +152,5 @@ def _adopt(descriptor: int) -> socket.socket:
             "use ListenStream= with a port, and Accept=no"
         )
     listener.set_inheritable(False)
-    listener.setblocking(False)
+    listener.settimeout(0)
     return listener

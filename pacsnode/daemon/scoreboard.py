@@ -63,7 +63,7 @@ class ScoreboardRow:
         self._numbers[_STATE] = int(state)
 
     def set_active(self, count: int) -> None:
-        """Show how many associations the worker has; its threads count under a lock of their own."""
+        """Show how many associations the worker has; counting them is up to the worker."""
         self._numbers[_ACTIVE] = count
 
     def occupy(self, generation: int) -> None:
@@ -87,8 +87,8 @@ class Scoreboard:
     """
 
     def __init__(self, rows: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._mapping = mmap.mmap(-1, rows * _ROW_BYTES)
-        numbers = memoryview(self._mapping).cast("q")
+        self.clock = clock
+        numbers = memoryview(mmap.mmap(-1, rows * _ROW_BYTES)).cast("q")
         self._rows = tuple(
             ScoreboardRow(numbers[start : start + _NUMBERS_PER_ROW], clock)
             for start in range(0, rows * _NUMBERS_PER_ROW, _NUMBERS_PER_ROW)
@@ -100,6 +100,18 @@ class Scoreboard:
     def row(self, index: int) -> ScoreboardRow:
         """Return the row with this number, counted from 0."""
         return self._rows[index]
+
+    def occupy_row(self, generation: int) -> ScoreboardRow:
+        """Give an empty row to a worker that is about to be forked.
+
+        Raises:
+            LookupError: All rows have a worker.
+        """
+        for row in self._rows:
+            if row.state is RowState.EMPTY:
+                row.occupy(generation)
+                return row
+        raise LookupError("all rows of the scoreboard are in use")
 
     def total_active(self) -> int:
         """Return the number of associations of the whole node.

@@ -13,7 +13,8 @@ more, finish what runs, leave. If it fails to start, it is the one that goes. SI
 workers keep accepting connections, reject associations as transient and leave when their transfers
 are done. Whoever was told to leave has drain_timeout_seconds and a little grace, then SIGKILL. A
 second SIGTERM does not wait. A worker whose heartbeat stops is killed; systemd's watchdog is fed
-only while there is no such worker. If the supervisor dies, a pipe to the workers closes: they leave.
+only while there is no such worker. If the supervisor dies, a pipe to the
+workers closes: they leave.
 
 The supervisor opens no catalog and starts no thread, so a fork never copies a lock that is held.
 """
@@ -23,13 +24,12 @@ import os
 import select
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from enum import Enum, auto
+from dataclasses import dataclass
 from math import inf
 from socket import socket
+from types import FrameType
 from typing import NoReturn
 
 from pacsnode.daemon.scoreboard import RowState, Scoreboard, ScoreboardRow
@@ -40,6 +40,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 _FIRST_BACK_OFF_SECONDS = 0.1
 _LONGEST_BACK_OFF_SECONDS = 30.0
 _GOOD_RUN_SECONDS = 60.0
+_LONGEST_SLEEP_SECONDS = 3600.0
 _GRACE_SECONDS = 2.0  # a worker that ends its drain in time still has to close
 
 
@@ -82,10 +83,10 @@ class Plan:
     run_worker: Callable[[WorkerContext], int]  # returns the exit code of the worker
 
 
-class _Phase(Enum):
-    STARTING = auto()
-    SERVING = auto()
-    STOPPING = auto()
+@dataclass(frozen=True, slots=True)
+class _Generation:
+    number: int
+    plan: Plan
 
 
 @dataclass(slots=True)
@@ -94,32 +95,36 @@ class _Worker:
 
     pid: int
     row: ScoreboardRow
-    generation: int
-    processes: ProcessSettings
+    generation: _Generation
     started_at: float
     back_off_seconds: float  # what was waited before this start
-    is_leaving: bool = False
+    kill_at: float = inf  # finite once it was told to leave
     is_killed: bool = False
-    kill_at: float = inf  # set when it is told to leave
+
+    @property
+    def is_leaving(self) -> bool:
+        return self.kill_at < inf
 
     def deadline(self) -> tuple[float, str]:
         """Return when the worker has to be killed, and why."""
+        processes = self.generation.plan.processes
         if self.is_leaving:
-            return self.kill_at, f"not done {self.processes.drain_timeout_seconds:g} s after asked"
+            return self.kill_at, f"not done {processes.drain_timeout_seconds:g} s after the signal"
         if self.row.state is RowState.STARTING:
-            timeout = self.processes.start_timeout_seconds
+            timeout = processes.start_timeout_seconds
             return self.started_at + timeout, f"not ready {timeout:g} s after its start"
-        timeout = self.processes.heartbeat_timeout_seconds
+        timeout = processes.heartbeat_timeout_seconds
         return self.row.heartbeat_seconds + timeout, f"no heartbeat for {timeout:g} s"
 
 
-@dataclass(slots=True)
-class _Generation:
-    """A plan in force, and the starts that are still to come."""
+@dataclass(frozen=True, slots=True)
+class _Pipes:
+    """Descriptors: wake pipe from signals and workers, life pipe to the workers."""
 
-    number: int
-    plan: Plan
-    due_starts: list[tuple[float, float]] = field(default_factory=list)  # (when, back-off)
+    wake: int
+    waker: int
+    parent_gone: int
+    life: int
 
 
 class Supervisor:
@@ -128,308 +133,314 @@ class Supervisor:
     Args:
         load: Reads the configuration: at the start and at each SIGHUP. Raises ReloadRefused.
         listeners: Open listening sockets; the caller closes them.
-        scoreboard: As many rows as there may be old and new workers at once.
+        scoreboard: As many rows as there may be old and new workers at once; sets the clock.
         notifier: Who is told how the service is doing.
         watchdog_interval_seconds: How often the notifier wants a sign of life, or None.
         logger: Where starts, deaths and refusals are written.
-        clock: The scoreboard's clock.
     """
 
-    def __init__(  # noqa: PLR0913 - the parts the daemon is composed of, each once
+    def __init__(
         self,
         load: Callable[[], Plan],
         listeners: Sequence[socket],
         scoreboard: Scoreboard,
         notifier: Notifier,
-        *,
         watchdog_interval_seconds: float | None,
         logger: logging.Logger,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._load = load
         self._listeners = listeners
         self._scoreboard = scoreboard
+        self._clock = scoreboard.clock
         self._notifier = notifier
-        self._watchdog_interval = watchdog_interval_seconds
+        self._watchdog_interval_seconds = watchdog_interval_seconds
+        self._watchdog_at = inf if watchdog_interval_seconds is None else self._clock()
         self._log = logger
-        self._clock = clock
-        self._watchdog_at = inf if watchdog_interval_seconds is None else clock()
-        self._phase = _Phase.STARTING
-        self._exit_code = ExitCode.OK
+        self._pipes: _Pipes
         self._workers: dict[int, _Worker] = {}
-        self._generations = 0
+        self._generation_count = 0
         self._serving: _Generation | None = None
-        self._candidate: _Generation | None = None  # started, not yet serving
+        self._candidate: _Generation | None = None  # started, but not all of it serves yet
+        self._due_starts: list[tuple[float, float]] = []  # (when, back-off) in the serving one
         self._is_reload_wanted = False
+        self._is_stopping = False
+        self._exit_code = ExitCode.OK
 
     def run(self) -> ExitCode:
         """Start the workers and keep them until a signal ends the service.
 
         Returns:
             OK after an orderly stop; CONFIGURATION if the first load was refused; the exit code of
-            the worker that could not make the first start, WORKER_FAILED if it has no such code.
+            the worker that spoiled the first start, WORKER_FAILED if that is none of ours.
 
         Raises:
             RuntimeError: The process has more than one thread.
         """
-        with self._wake_pipe(), self._life_pipe():
+        with _open_pipes() as self._pipes:
             try:
-                self._candidate = self._start(self._load())
-                while self._workers or self._phase is not _Phase.STOPPING:
+                self._candidate = self._start_generation()
+                while self._workers or not self._is_stopping:
                     self._turn()
             except ReloadRefused as refusal:
-                self._log.error("cannot start: %s", refusal)  # noqa: TRY400 - the text says all
+                self._log.error("cannot start: %s", refusal)
                 return ExitCode.CONFIGURATION
             finally:
-                for worker in self._workers.values():  # none, but after a fault of our own
-                    self._signal(worker, signal.SIGKILL)
+                for worker in self._workers.values():  # none, except after a fault in here
+                    self._kill(worker)
         return self._exit_code
 
     def _turn(self) -> None:
-        for number in self._sleep():
+        signals = self._sleep()
+        for number in signals:
             if number in {signal.SIGTERM, signal.SIGINT}:
                 self._stop(signal.Signals(number).name)
-            elif number == signal.SIGHUP:
-                self._is_reload_wanted = True
+        self._is_reload_wanted |= signal.SIGHUP in signals
         self._reap()
         self._kill_overdue()
         self._promote_candidate()
-        if self._is_reload_wanted and self._candidate is None and self._phase is _Phase.SERVING:
-            self._is_reload_wanted = False
-            self._reload()
+        self._reload_if_wanted()
         self._start_due()
         self._feed_watchdog()
 
     def _sleep(self) -> bytes:
-        """Wait for a signal, a worker or the next deadline; return the signals that came."""
-        due = [at for at, _ in self._serving.due_starts] if self._serving else []
-        due += [worker.deadline()[0] for worker in self._workers.values() if not worker.is_killed]
-        wait_seconds = min([self._watchdog_at, *due], default=inf) - self._clock()
-        # One millisecond more, because poll() may come back within the millisecond before.
-        wait = None if wait_seconds == inf else max(0, int(wait_seconds * 1000) + 1)
-        if not self._wake_poll.poll(wait):
-            return b""
-        return os.read(self._wake_fd, 4096)
-
-    # Signals
+        """Wait for a signal, a worker or the next deadline; return the numbers of the signals."""
+        now = self._clock()
+        deadlines = [w.deadline()[0] for w in self._workers.values() if not w.is_killed]
+        starts = [at for at, _ in self._due_starts]
+        wake_at = min(now + _LONGEST_SLEEP_SECONDS, self._watchdog_at, *deadlines, *starts)
+        poll = select.poll()
+        poll.register(self._pipes.wake, select.POLLIN)
+        # A millisecond more: rounding down would wake the loop before the deadline, in vain.
+        if poll.poll(max(0, int((wake_at - now) * 1000) + 1)):
+            return os.read(self._pipes.wake, 4096)
+        return b""
 
     def _stop(self, reason: str, exit_code: ExitCode = ExitCode.OK) -> None:
-        if self._phase is _Phase.STOPPING:
+        if self._is_stopping:
             self._log.warning("%s again: killing %d workers", reason, len(self._workers))
             for worker in self._workers.values():
                 self._kill(worker)
             return
         self._log.info("%s: stopping %d workers", reason, len(self._workers))
-        self._phase = _Phase.STOPPING
+        self._is_stopping = True
         self._exit_code = exit_code
         self._serving = self._candidate = None
-        self._notifier.stopping()
+        self._due_starts.clear()
         for worker in self._workers.values():
             self._ask_to_leave(worker, signal.SIGTERM)
+        self._notifier.stopping()
 
-    def _reload(self) -> None:
+    def _reload_if_wanted(self) -> None:
+        # During a start or another reload the wish waits; during the stop it is void.
+        if not self._is_reload_wanted or self._candidate or not self._serving:
+            return
+        self._is_reload_wanted = False
         self._notifier.reloading()
         try:
-            self._candidate = self._start(self._load())
+            self._candidate = self._start_generation()
         except ReloadRefused as refusal:
-            self._log.error("reload refused, nothing changed: %s", refusal)  # noqa: TRY400 - as above
+            self._log.error("reload refused: %s", refusal)
             self._notifier.ready("reload refused, serving as before")
 
     def _promote_candidate(self) -> None:
-        """Let the candidate generation serve once all its workers do."""
+        """Let the candidate replace the serving generation once all its workers are ready."""
         candidate = self._candidate
-        if candidate is None:
-            return
-        workers = [w for w in self._workers.values() if w.generation == candidate.number]
-        if any(worker.row.state is RowState.STARTING for worker in workers):
+        if candidate is None or any(
+            worker.row.state is RowState.STARTING
+            for worker in self._workers.values()
+            if worker.generation is candidate
+        ):
             return
         self._serving, self._candidate = candidate, None
-        self._phase = _Phase.SERVING
-        self._log.info("%d workers serve (generation %d)", len(workers), candidate.number)
+        self._due_starts.clear()
         for worker in self._workers.values():
-            if worker.generation != candidate.number and not worker.is_leaving:
+            if worker.generation is not candidate and not worker.is_leaving:
                 self._ask_to_leave(worker, signal.SIGUSR1)
-        self._notifier.ready(f"{len(workers)} workers serve")
+        count = candidate.plan.processes.worker_count
+        self._log.info("%d workers serve (generation %d)", count, candidate.number)
+        self._notifier.ready(f"{count} workers serve")
 
-    def _give_up_candidate(self, candidate: _Generation, reason: str, code: ExitCode) -> None:
+    def _drop_candidate(self, candidate: _Generation, reason: str, exit_code: ExitCode) -> None:
         self._candidate = None
         if self._serving is None:
-            self._stop(f"cannot start: {reason}", code)
+            self._stop(f"cannot start: {reason}", exit_code)
             return
-        self._log.error("reload failed, the old workers stay: %s", reason)
+        self._log.error("reload failed, the workers of before stay: %s", reason)
         for worker in self._workers.values():
-            if worker.generation == candidate.number:
-                # One that serves may have a transfer by now; one that starts does not know how.
-                is_starting = worker.row.state is RowState.STARTING
-                worker.is_leaving = True
-                if is_starting:
-                    self._kill(worker)
-                else:
-                    self._ask_to_leave(worker, signal.SIGUSR1)
+            if worker.generation is candidate:  # not killed: it may have associations by now
+                self._ask_to_leave(worker, signal.SIGUSR1)
         self._notifier.ready("reload failed, serving as before")
 
-    # Starting
-
-    def _start(self, plan: Plan) -> _Generation:
-        """Fork all workers of a new generation.
-
-        Raises:
-            ReloadRefused: The scoreboard has not enough rows left.
-        """
+    def _start_generation(self) -> _Generation:
+        plan = self._load()
         count = plan.processes.worker_count
-        reserved = len(self._serving.due_starts) if self._serving else 0
-        if count > len(self._scoreboard) - len(self._workers) - reserved:
-            raise ReloadRefused(f"no room for {count} workers before the retiring ones have left")
-        self._generations += 1
-        generation = _Generation(self._generations, plan)
+        if count > len(self._scoreboard) - len(self._workers) - len(self._due_starts):
+            raise ReloadRefused(f"no room for {count} workers until retiring ones have left")
+        self._generation_count += 1
+        generation = _Generation(self._generation_count, plan)
         for _ in range(count):
             self._fork(generation, back_off_seconds=0.0)
         return generation
 
     def _start_due(self) -> None:
         """Replace the workers whose back-off is over."""
-        if self._serving is None:
-            return
         now = self._clock()
-        due = [start for start in self._serving.due_starts if start[0] <= now]
-        self._serving.due_starts = [start for start in self._serving.due_starts if start[0] > now]
+        due = [start for start in self._due_starts if start[0] <= now]
+        self._due_starts = [start for start in self._due_starts if start[0] > now]
         for _, back_off_seconds in due:
-            self._fork(self._serving, back_off_seconds)
+            if self._serving:
+                self._fork(self._serving, back_off_seconds)
 
     def _fork(self, generation: _Generation, back_off_seconds: float) -> None:
         if threading.active_count() != 1:
             names = ", ".join(sorted(thread.name for thread in threading.enumerate()))
-            raise RuntimeError(f"the supervisor must not fork with threads running: {names}")
-        rows = map(self._scoreboard.row, range(len(self._scoreboard)))
-        row = next(row for row in rows if row.state is RowState.EMPTY)
-        row.occupy(generation.number)
-        # A signal to the child must not reach the pipe of the parent, which the child still holds.
+            raise RuntimeError(f"no fork with more than one thread running: {names}")
+        row = self._scoreboard.occupy_row(generation.number)
+        # Until the child has left the wake pipe, a signal to it would count as one to the parent.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {*_SIGNALS, signal.SIGUSR1})
         pid = os.fork()
         if pid == 0:
             self._become_worker(generation, row, mask)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        processes = generation.plan.processes
-        now = self._clock()
-        worker = _Worker(pid, row, generation.number, processes, now, back_off_seconds)
-        self._workers[pid] = worker
+        self._workers[pid] = _Worker(pid, row, generation, self._clock(), back_off_seconds)
         self._log.info("worker %d started (generation %d)", pid, generation.number)
 
     def _become_worker(
-        self, generation: _Generation, row: ScoreboardRow, mask: set[signal.Signals]
+        self, generation: _Generation, row: ScoreboardRow, mask: set[int | signal.Signals]
     ) -> NoReturn:
-        """Run as a worker; the process ends here and never returns into the supervisor."""
+        """Run as a worker; the process ends here and never returns into the supervisor's stack."""
         code = int(ExitCode.WORKER_FAILED)
         try:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # so does the end of the terminal
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group,
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # and so does the end of a terminal
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-            os.close(self._wake_fd)
-            os.close(self._life_fd)
+            os.close(self._pipes.wake)
+            os.close(self._pipes.life)
 
             def ready() -> None:
                 row.beat()
                 row.set_state(RowState.SERVING)
-                with suppress(OSError):  # full: it wakes anyway; closed: parent_gone_fd tells
-                    os.write(self._waker_fd, b"\0")
+                with suppress(OSError):  # full: it wakes anyhow; closed: parent_gone_fd tells
+                    os.write(self._pipes.waker, b"\0")
 
-            code = int(
-                generation.plan.run_worker(
-                    WorkerContext(
-                        row=row,
-                        scoreboard=self._scoreboard,
-                        listeners=self._listeners,
-                        generation=generation.number,
-                        ready=ready,
-                        parent_gone_fd=self._parent_gone_fd,
-                    )
-                )
+            context = WorkerContext(
+                row=row,
+                scoreboard=self._scoreboard,
+                listeners=self._listeners,
+                generation=generation.number,
+                ready=ready,
+                parent_gone_fd=self._pipes.parent_gone,
             )
-        except BaseException:
+            code = int(generation.plan.run_worker(context))
+        except BaseException:  # noqa: BLE001 - nothing may unwind into the supervisor's stack
             self._log.exception("worker %d failed", os.getpid())
         finally:
             os._exit(code)
 
-    # Ends
-
     def _reap(self) -> None:
         with suppress(ChildProcessError):
-            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
-                # As process 1 of a container the supervisor also gets strangers' orphans.
-                if worker := self._workers.pop(ended[0], None):
-                    worker_was_starting = worker.row.state is RowState.STARTING
-                    worker.row.clear()
-                    self._bury(worker, os.waitstatus_to_exitcode(ended[1]), worker_was_starting)
+            while True:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if pid == 0:
+                    return
+                # As process 1 of a container the supervisor also gets orphans of others.
+                if pid in self._workers:
+                    self._bury(self._workers.pop(pid), os.waitstatus_to_exitcode(status))
 
-    def _bury(self, worker: _Worker, code: int, was_starting: bool) -> None:
-        """Log the end of a worker and decide what follows from it."""
-        end = describe_end(code, was_killed_by_supervisor=worker.is_killed)
+    def _bury(self, worker: _Worker, code: int) -> None:
+        """Log the end of a worker and do what follows from it."""
+        worker.row.clear()
+        end = describe_end(code, was_killed_here=worker.is_killed)
         if worker.is_leaving:
             self._log.info("worker %d has left: %s", worker.pid, end)
             return
-        self._log.error(
-            "worker %d died %s: %s", worker.pid, "while starting" if was_starting else "", end
-        )
-        if self._candidate and worker.generation == self._candidate.number:
-            own = code in {*ExitCode} and code != ExitCode.OK
-            exit_code = ExitCode(code) if own else ExitCode.WORKER_FAILED
-            self._give_up_candidate(self._candidate, f"worker {worker.pid}: {end}", exit_code)
-        elif self._serving:
-            now = self._clock()
-            delay = next_back_off_seconds(worker.back_off_seconds, now - worker.started_at)
-            self._serving.due_starts.append((now + delay, delay))
-            self._log.info("the next worker starts in %g s", delay)
+        if self._candidate and worker.generation is self._candidate:
+            is_ours = code != ExitCode.OK and code in {*ExitCode}
+            exit_code = ExitCode(code) if is_ours else ExitCode.WORKER_FAILED
+            self._drop_candidate(self._candidate, f"worker {worker.pid} died: {end}", exit_code)
+            return
+        now = self._clock()
+        delay_seconds = next_back_off_seconds(worker.back_off_seconds, now - worker.started_at)
+        self._due_starts.append((now + delay_seconds, delay_seconds))
+        consequence = f"died: {end}; the next starts in {delay_seconds:g} s"
+        self._log.error("worker %d %s", worker.pid, consequence)
+        self._notifier.status(f"a worker {consequence}")
 
     def _kill_overdue(self) -> None:
         now = self._clock()
         for worker in self._workers.values():
-            at, reason = worker.deadline()
-            if at <= now and not worker.is_killed:
+            kill_at, reason = worker.deadline()
+            if kill_at <= now and not worker.is_killed:
                 self._log.error("killing worker %d: %s", worker.pid, reason)
                 self._kill(worker)
 
     def _ask_to_leave(self, worker: _Worker, number: signal.Signals) -> None:
-        timeout = worker.processes.drain_timeout_seconds + _GRACE_SECONDS
-        worker.kill_at = min(worker.kill_at, self._clock() + timeout)
-        worker.is_leaving = True
-        self._signal(worker, number)
+        timeout_seconds = worker.generation.plan.processes.drain_timeout_seconds + _GRACE_SECONDS
+        worker.kill_at = min(worker.kill_at, self._clock() + timeout_seconds)
+        os.kill(worker.pid, number)  # not reaped yet, so the number is still the worker's
 
     def _kill(self, worker: _Worker) -> None:
         worker.is_killed = True
-        self._signal(worker, signal.SIGKILL)
-
-    def _signal(self, worker: _Worker, number: signal.Signals) -> None:
-        # Not reaped yet, so the number cannot belong to another process by now.
-        os.kill(worker.pid, number)
+        os.kill(worker.pid, signal.SIGKILL)
 
     def _feed_watchdog(self) -> None:
-        """Give the sign of life, unless a worker hangs that not even SIGKILL has ended."""
-        if self._watchdog_interval is None or self._clock() < self._watchdog_at:
+        now = self._clock()
+        if self._watchdog_interval_seconds is None or now < self._watchdog_at:
             return
-        self._watchdog_at = self._clock() + self._watchdog_interval
+        self._watchdog_at = now + self._watchdog_interval_seconds
+        # A worker that was due to be killed and is still there hangs in the kernel.
         if not any(worker.is_killed for worker in self._workers.values()):
             self._notifier.watchdog()
 
-    # Pipes
 
-    @contextmanager
-    def _wake_pipe(self) -> Iterator[None]:
-        """Let signals and workers wake the loop; put everything back at the end."""
-        self._wake_fd, self._waker_fd = os.pipe()
-        for descriptor in (self._wake_fd, self._waker_fd):
-            os.set_blocking(descriptor, False)
-        self._wake_poll = select.poll()
-        self._wake_poll.register(self._wake_fd, select.POLLIN)
-        wakeup = signal.set_wakeup_fd(self._waker_fd, warn_on_full_buffer=False)
-        handlers = {number: signal.signal(number, _leave_to_the_pipe) for number in _SIGNALS}
-        try:
-            yield
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-            signal.set_wakeup_fd(wakeup)
-            os.close(self._wake_fd)
-            os.close(self._waker_fd)
+def next_back_off_seconds(back_off_seconds: float, ran_seconds: float) -> float:
+    """Return how long to wait before a worker that died is replaced.
+
+    Args:
+        back_off_seconds: What was waited before that worker was started; 0.0 for a first start.
+        ran_seconds: How long it ran.
+    """
+    if ran_seconds >= _GOOD_RUN_SECONDS:
+        return _FIRST_BACK_OFF_SECONDS
+    return min(max(2 * back_off_seconds, _FIRST_BACK_OFF_SECONDS), _LONGEST_BACK_OFF_SECONDS)
+
+
+def describe_end(code: int, *, was_killed_here: bool) -> str:
+    """Return what an operator can read from the end of a worker.
+
+    Args:
+        code: The exit code, or the negative number of the signal that ended the worker.
+        was_killed_here: The supervisor itself sent SIGKILL.
+    """
+    if code < 0:
+        name = signal.Signals(-code).name if -code in {*signal.Signals} else f"signal {-code}"
+        is_unexplained = name == "SIGKILL" and not was_killed_here
+        return f"{name} (killed, perhaps for memory)" if is_unexplained else name
+    return (
+        f"exit code {code} ({ExitCode(code).name})" if code in {*ExitCode} else f"exit code {code}"
+    )
+
+
+@contextmanager
+def _open_pipes() -> Iterator[_Pipes]:
+    """Open the pipes and lead the signals into them; put everything back at the end."""
+    pipes = _Pipes(*os.pipe(), *os.pipe())
+    os.set_blocking(pipes.wake, False)
+    os.set_blocking(pipes.waker, False)
+    former_fd = signal.set_wakeup_fd(pipes.waker, warn_on_full_buffer=False)
+    former = {number: signal.signal(number, _leave_it_to_the_pipe) for number in _SIGNALS}
+    try:
+        yield pipes
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(former_fd)
+        for descriptor in (pipes.wake, pipes.waker, pipes.parent_gone, pipes.life):
+            os.close(descriptor)
+
+
+def _leave_it_to_the_pipe(_number: int, _frame: FrameType | None) -> None:
+    """Do nothing: that a handler exists is what makes the interpreter write into the pipe."""

@@ -1,4 +1,4 @@
-"""Attribute matching: what a key of a request asks for, and whether a value answers it (PS3.4 C.2.2.2).
+"""Attribute matching: what a key asks for, and whether a value answers it (PS3.4 C.2.2.2).
 
 A key is classified once into one of the kinds below. `matches` says what each kind means; a catalog
 turns the same kinds into conditions of its own, which have to agree with it.
@@ -54,7 +54,7 @@ class Universal:
 
 @dataclass(frozen=True, slots=True)
 class Never:
-    """No entity matches, whatever is known of it: a range whose ends are the wrong way round."""
+    """No known value matches: a range whose ends are the wrong way round (rules C-15, C-19)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,8 +223,8 @@ def matches(
         vr: of the key and the value.
         stored: the decoded Value Field of the entity, possibly several values; '' if it is empty
             or absent. One matching value is enough.
-        match_unknown: an entity whose value is not known matches every key but `Never` and
-            `EmptyValue`, as PS3.4 C.2.2.2 has it for Query/Retrieve (rules C-5, C-7).
+        match_unknown: an entity whose value is not known matches every key, as PS3.4 C.2.2.1.1
+            has it for Query/Retrieve (rule C-5), except that a damaged one is not `EmptyValue`.
         offset_minutes: of a stored DT without an offset.
 
     Source: PS3.4 C.2.2.2, C.2.2.3; rules C-5, C-23.
@@ -232,8 +232,6 @@ def matches(
     match matching:
         case Universal():
             return True
-        case Never():
-            return False
         case EmptyValue():
             return not _known_texts(stored, vr)
         case AnyOf(members) | AllOf(members):
@@ -244,7 +242,7 @@ def matches(
                 )
                 for member in members
             )
-        case Interval():
+        case Interval() | Never():
             intervals = _known_intervals(stored, vr, offset_minutes)
             overlaps = any(_overlaps(matching, interval) for interval in intervals)
             return overlaps if intervals else match_unknown
@@ -383,7 +381,9 @@ def _known_intervals(stored: str, vr: str, offset_minutes: int) -> list[tuple[in
     return [interval for interval in found if interval]
 
 
-def _overlaps(matching: Interval, stored: tuple[int, int]) -> bool:
+def _overlaps(matching: Interval | Never, stored: tuple[int, int]) -> bool:
+    if isinstance(matching, Never):
+        return False
     is_early_enough = matching.upper is None or stored[0] <= matching.upper
     return is_early_enough and (matching.lower is None or stored[1] >= matching.lower)
 

@@ -1,0 +1,199 @@
+"""A worker process: builds the node from its settings, serves, drains and leaves.
+
+This is the composition root: the one place where settings become a catalog, a file store and an
+association server. Everything is opened here, after the fork.
+
+Signals (see supervisor.py): SIGTERM drains, SIGUSR1 retires. They only set a flag and wake the loop.
+"""
+
+import logging
+import os
+import select
+import signal
+import time
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Final
+
+from pacsnode.catalog import Catalog
+from pacsnode.catalog.records import CatalogError
+from pacsnode.config import Settings
+from pacsnode.daemon.scoreboard import RowState
+from pacsnode.daemon.supervisor import WorkerContext
+from pacsnode.exit_codes import ExitCode
+from pacsnode.file_store import FileStore, FileStoreError
+from pacsnode.network.handlers import Handlers
+from pacsnode.network.negotiation import AETitlePolicy, AssociationPolicy
+from pacsnode.network.server import AssociationServer
+from pacsnode.network.toolkit import AssociationLimits, application_entity, configure_pynetdicom
+from pacsnode.services.keep import DuplicatePolicy, Keeper
+from pacsnode.services.recover import recover
+
+_LOGGER = logging.getLogger(__name__)
+_BEAT_SECONDS: Final = 1.0
+_DRAIN_LOOK_SECONDS: Final = 0.05
+_ABORT_SECONDS: Final = 1.0  # for associations that are aborted at the end to notice it
+
+
+def run_worker(settings: Settings, context: WorkerContext) -> ExitCode:
+    """Serve associations until told to leave.
+
+    Returns:
+        OK after draining or retiring; else what could not be opened.
+    """
+    try:
+        catalog = open_catalog(settings)
+    except CatalogError as error:
+        _LOGGER.error("%s", error)  # noqa: TRY400 - its text says all there is to do
+        return ExitCode.CATALOG_UNUSABLE
+    try:
+        file_store = open_file_store(settings)
+        cleared = recover(file_store, catalog)
+    except (FileStoreError, OSError) as error:
+        _LOGGER.error("%s", error)  # noqa: TRY400
+        return ExitCode.STORAGE_UNUSABLE
+    except CatalogError as error:
+        _LOGGER.error("%s", error)  # noqa: TRY400
+        return ExitCode.CATALOG_UNUSABLE
+    if cleared:
+        _LOGGER.warning("cleared up %d files that a process that died had not finished", cleared)
+    try:
+        _serve(settings, context, Keeper(file_store, catalog, _duplicate_policy(settings)))
+    finally:
+        file_store.close()
+        catalog.close()
+    return ExitCode.OK
+
+
+def open_catalog(settings: Settings) -> Catalog:
+    """Open the catalog of the settings.
+
+    Raises:
+        CatalogError: it cannot be opened, or its schema does not fit.
+    """
+    return Catalog(
+        settings.catalog.url,
+        busy_timeout_seconds=settings.catalog.busy_timeout_seconds,
+        match_unknown=settings.query.match_unknown,
+    )
+
+
+def open_file_store(settings: Settings) -> FileStore:
+    """Open the storage folder of the settings.
+
+    Raises:
+        FileStoreError: it cannot be made or written.
+    """
+    return FileStore(settings.storage.folder, reserve_bytes=settings.storage.reserve_bytes)
+
+
+def association_limits(settings: Settings) -> AssociationLimits:
+    """Return the limits of associations that the settings give."""
+    association = settings.association
+    return AssociationLimits(
+        maximum_pdu_length_bytes=association.maximum_pdu_length_bytes,
+        negotiation_timeout_seconds=association.negotiation_timeout_seconds,
+        dimse_timeout_seconds=association.dimse_timeout_seconds,
+        idle_timeout_seconds=association.idle_timeout_seconds,
+        connect_timeout_seconds=association.connect_timeout_seconds,
+    )
+
+
+def _duplicate_policy(settings: Settings) -> DuplicatePolicy:
+    return DuplicatePolicy(settings.storage.on_duplicate)
+
+
+@dataclass(slots=True)
+class _Orders:
+    """What the worker has been told by signals, or by the end of its supervisor."""
+
+    has_to_drain: bool = False
+    has_to_retire: bool = False
+    wake: tuple[int, int] = field(default_factory=os.pipe)
+
+    def listen(self) -> None:
+        """Take the orders from now on."""
+        for descriptor in self.wake:
+            os.set_blocking(descriptor, False)
+        signal.set_wakeup_fd(self.wake[1], warn_on_full_buffer=False)
+        signal.signal(signal.SIGTERM, self._drain)
+        signal.signal(signal.SIGUSR1, self._retire)
+
+    def _drain(self, _number: int, _frame: FrameType | None) -> None:
+        self.has_to_drain = True
+
+    def _retire(self, _number: int, _frame: FrameType | None) -> None:
+        self.has_to_retire = True
+
+
+def _serve(settings: Settings, context: WorkerContext, keeper: Keeper) -> None:
+    """Accept and serve until an order to leave has been carried out."""
+    orders = _Orders()
+    orders.listen()
+    server = _server(settings, context, keeper)
+    server.watch(orders.wake[0])
+    server.watch(context.parent_gone_fd)
+    context.ready()
+    while not (orders.has_to_drain or orders.has_to_retire):
+        context.row.beat()
+        server.accept(_BEAT_SECONDS)
+        if _is_readable(context.parent_gone_fd):
+            _LOGGER.error("the supervisor is gone, leaving")
+            orders.has_to_drain = True
+    if orders.has_to_drain:
+        context.row.set_state(RowState.DRAINING)
+        server.drain()
+    else:
+        context.row.set_state(RowState.RETIRING)
+        server.retire()
+    _finish(server, orders, context, settings.processes.drain_timeout_seconds)
+
+
+def _is_readable(descriptor: int) -> bool:
+    return bool(select.select([descriptor], [], [], 0)[0])
+
+
+def _finish(
+    server: AssociationServer, orders: _Orders, context: WorkerContext, timeout_seconds: float
+) -> None:
+    """Let the running associations end, for so long; then abort them."""
+    deadline = time.monotonic() + timeout_seconds
+    while server.active and time.monotonic() < deadline:
+        context.row.beat()
+        if orders.has_to_drain:
+            server.abort_idle()
+        server.accept(_DRAIN_LOOK_SECONDS)
+    if server.active:
+        _LOGGER.warning("aborting %d associations: drain timeout is over", server.active)
+        server.abort_all()
+        deadline = time.monotonic() + _ABORT_SECONDS
+        while server.active and time.monotonic() < deadline:
+            server.accept(_DRAIN_LOOK_SECONDS)
+
+
+def _server(settings: Settings, context: WorkerContext, keeper: Keeper) -> AssociationServer:
+    configure_pynetdicom()
+    limits = association_limits(settings)
+    handlers = Handlers(
+        keeper=keeper,
+        catalog=keeper.catalog,
+        remote_aes={remote.ae_title: remote for remote in settings.remote_aes},
+        limits=limits,
+        result_limit=settings.query.result_limit,
+    )
+    policy = AssociationPolicy(
+        ae_titles=frozenset(settings.ae_titles),
+        remote_ae_titles=frozenset(remote.ae_title for remote in settings.remote_aes),
+        called=AETitlePolicy(settings.association.called_ae_title),
+        calling=AETitlePolicy(settings.association.calling_ae_title),
+        additional_sop_classes=frozenset(settings.storage.additional_sop_classes),
+    )
+    return AssociationServer(
+        ae=application_entity(settings.ae_titles[0], limits),
+        listeners=context.listeners,
+        policy=policy,
+        serve=handlers.serve,
+        maximum_associations=settings.association.maximum_associations,
+        node_associations=context.scoreboard.total_active,
+        report_active=context.row.set_active,
+    )

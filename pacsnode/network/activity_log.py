@@ -1,0 +1,113 @@
+"""The lines that an administrator reads: one function for each event, which fixes its wording.
+
+AE titles, UIDs, counts and durations; never a name, a date of birth or an identifier's values. The
+label of the association stands on each line (logs.label). docs/operations.md lists them.
+"""
+
+import logging
+from collections.abc import Iterable
+
+from pynetdicom.presentation import PresentationContext
+
+from pacsnode.dicom.ae import RemoteAE
+from pacsnode.dicom.status import DimseFailure
+from pacsnode.network.negotiation import ContextResult, Refusal
+from pacsnode.services.keep import Keeping, Outcome
+
+_LOGGER = logging.getLogger("pacsnode.activity")
+
+
+def association_accepted(accepted: int, proposed: int) -> None:
+    """An association begins."""
+    _LOGGER.info("association accepted: %d of %d presentation contexts", accepted, proposed)
+
+
+def contexts_refused(contexts: Iterable[PresentationContext]) -> None:
+    """Presentation contexts are refused: what the requestor has of them will not arrive."""
+    for context in contexts:
+        if context.result == ContextResult.ABSTRACT_SYNTAX_NOT_SUPPORTED:
+            _LOGGER.warning(
+                "context refused: SOP class %s is not supported", context.abstract_syntax
+            )
+        else:
+            _LOGGER.warning(
+                "context refused: none of the transfer syntaxes offered for SOP class %s is kept",
+                context.abstract_syntax,
+            )
+
+
+def association_rejected(refusal: Refusal) -> None:
+    """An association is not let in."""
+    _LOGGER.warning("association rejected: %s", refusal.reason)
+
+
+def association_ended(how: str, duration_seconds: float) -> None:
+    """An association is over."""
+    _LOGGER.info("association %s after %.1f s", how, duration_seconds)
+
+
+def echoed() -> None:
+    """A C-ECHO was answered."""
+    _LOGGER.info("C-ECHO answered")
+
+
+def instance_stored(sop_instance_uid: str, keeping: Keeping, length_bytes: int) -> None:
+    """An instance was received and is on the disk."""
+    _LOGGER.info("C-STORE %s: %s, %d bytes", sop_instance_uid, keeping.outcome.value, length_bytes)
+    if keeping.outcome is Outcome.IN_QUARANTINE:
+        _LOGGER.warning(
+            "C-STORE %s: other content is kept under this UID; the newcomer is in %s",
+            sop_instance_uid,
+            keeping.path,
+        )
+    if keeping.outcome is Outcome.REPLACED:
+        _LOGGER.warning(
+            "C-STORE %s: the file kept first was missing or damaged and has been replaced",
+            sop_instance_uid,
+        )
+    if keeping.has_other_patient:
+        _LOGGER.warning(
+            "C-STORE %s: states another patient than its study is filed under", sop_instance_uid
+        )
+
+
+def request_refused(request: str, failure: DimseFailure) -> None:
+    """A request was answered with a failure."""
+    cause = f" ({failure.__cause__})" if failure.__cause__ is not None else ""
+    _LOGGER.warning("%s refused: 0x%04X %s%s", request, failure.status, failure.comment, cause)
+
+
+def found(model: str, level: str, answers: int, duration_seconds: float, how: str) -> None:
+    """A C-FIND is over."""
+    _LOGGER.info(
+        "C-FIND %s %s: %d answers in %.3f s, %s", model, level, answers, duration_seconds, how
+    )
+
+
+def sub_operation_failed(sop_instance_uid: str, reason: str) -> None:
+    """An instance could not be sent."""
+    _LOGGER.warning("C-STORE sub-operation %s failed: %s", sop_instance_uid, reason)
+
+
+def destination_failed(destination: RemoteAE, reason: str) -> None:
+    """A move destination could not be reached, or went away."""
+    _LOGGER.warning(
+        "move destination %s at %s:%d: %s",
+        destination.ae_title,
+        destination.host,
+        destination.port,
+        reason,
+    )
+
+
+def moved(destination: str, counts: str, status: int, duration_seconds: float) -> None:
+    """A C-MOVE is over."""
+    _LOGGER.info(
+        "C-MOVE to %s: %s, status 0x%04X, %.1f s", destination, counts, status, duration_seconds
+    )
+
+
+def failed_unexpectedly(request: str) -> None:
+    """A request failed for a fault of our own."""
+    # Called within the exception handler of handlers.py, whose exception it shows.
+    _LOGGER.error("%s failed for a fault of this program", request, exc_info=True)  # noqa: LOG014

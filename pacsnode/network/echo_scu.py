@@ -1,0 +1,51 @@
+"""Verification as an SCU: asks a remote Application Entity whether it is there.
+
+Source: PS3.4 A.
+"""
+
+from dataclasses import dataclass
+
+from pynetdicom.presentation import build_context
+
+from pacsnode.dicom.ae import RemoteAE
+from pacsnode.dicom.information_model import VERIFICATION_UID
+from pacsnode.network.store_scu import why_not_established
+from pacsnode.network.toolkit import AssociationLimits, application_entity, configure_pynetdicom
+
+
+@dataclass(frozen=True, slots=True)
+class EchoResult:
+    """What came of a C-ECHO.
+
+    Attributes:
+        is_answered: with status success.
+        reason: what went wrong; empty if nothing did.
+    """
+
+    is_answered: bool
+    reason: str
+
+
+def echo(remote: RemoteAE, *, calling_ae_title: str, limits: AssociationLimits) -> EchoResult:
+    """Associate with a remote Application Entity, send a C-ECHO, release.
+
+    Source: PS3.7 9.1.5.
+    """
+    configure_pynetdicom()
+    association = application_entity(calling_ae_title, limits).associate(
+        remote.host,
+        remote.port,
+        contexts=[build_context(VERIFICATION_UID)],
+        ae_title=remote.ae_title,
+    )
+    if not association.is_established:
+        return EchoResult(is_answered=False, reason=why_not_established(association))
+    try:
+        status = association.send_c_echo()
+    finally:
+        association.release()
+    if "Status" not in status:
+        return EchoResult(is_answered=False, reason="it does not respond")
+    if status.Status != 0:
+        return EchoResult(is_answered=False, reason=f"status 0x{status.Status:04X}")
+    return EchoResult(is_answered=True, reason="")

@@ -1,0 +1,296 @@
+"""From a DIMSE request to its service and back: one function for each operation.
+
+This is the one place where a failure, of whatever depth, becomes a response, and where what was
+done is logged.
+
+Source: PS3.7 9.1; PS3.4 A, B, C.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+from pynetdicom.dimse_primitives import C_ECHO, C_FIND, C_MOVE, C_STORE
+from pynetdicom.presentation import PresentationContext
+
+from pacsnode.catalog.catalog import Catalog
+from pacsnode.dicom.ae import RemoteAE
+from pacsnode.dicom.identifier import encode_failed_list
+from pacsnode.dicom.information_model import (
+    FIND_MODELS,
+    MOVE_MODELS,
+    VERIFICATION_UID,
+    InformationModel,
+)
+from pacsnode.dicom.part10 import Received
+from pacsnode.dicom.status import DimseFailure, Status
+from pacsnode.dicom.transfer_syntax import Encoding, encoding_of
+from pacsnode.network import activity_log
+from pacsnode.network.association import AcceptedAssociation
+from pacsnode.network.move_scp import MoveContext, SubOperations, clamp, describe, move
+from pacsnode.network.store_scu import MoveOriginator
+from pacsnode.network.toolkit import AssociationLimits
+from pacsnode.services.c_echo import echo
+from pacsnode.services.c_find import FindRequest, find
+from pacsnode.services.c_move import MoveRequest, plan_move
+from pacsnode.services.c_store import StoreRequest, store
+from pacsnode.services.keep import Keeper
+
+Request = Any  # a DIMSE primitive of pynetdicom; its fields have no usable types
+Response = Any
+
+
+@dataclass(frozen=True, slots=True)
+class Handlers:
+    """Serves the requests of all associations of a worker.
+
+    Attributes:
+        keeper: where instances are kept.
+        catalog: where they are looked up.
+        remote_aes: move destinations by AE title.
+        limits: of associations that we request.
+        result_limit: answers to one C-FIND; 0 is no limit.
+    """
+
+    keeper: Keeper
+    catalog: Catalog
+    remote_aes: Mapping[str, RemoteAE]
+    limits: AssociationLimits
+    result_limit: int
+
+    def serve(
+        self, association: AcceptedAssociation, request: Request, context: PresentationContext
+    ) -> None:
+        """Serve one request of an association, to its last response."""
+        if request.MessageIDBeingRespondedTo is not None:
+            return  # a response, or a cancel, that belongs to nothing
+        exchange = _Exchange(association, request, context)
+        try:
+            self._dispatch(exchange)
+        except DimseFailure as failure:
+            activity_log.request_refused(exchange.name, failure)
+            exchange.respond_failure(failure)
+        except Exception:  # noqa: BLE001 - the one place: a fault of ours must not end the worker
+            activity_log.failed_unexpectedly(exchange.name)
+            exchange.respond_failure(
+                DimseFailure(Status.UNABLE_TO_PROCESS, "internal error, see the node's log")
+            )
+
+    def _dispatch(self, exchange: "_Exchange") -> None:
+        abstract_syntax = exchange.abstract_syntax
+        match exchange.request:
+            case C_ECHO() if abstract_syntax == VERIFICATION_UID:
+                self._echo(exchange)
+            case C_FIND() if abstract_syntax in FIND_MODELS:
+                self._find(exchange, FIND_MODELS[abstract_syntax])
+            case C_MOVE() if abstract_syntax in MOVE_MODELS:
+                self._move(exchange, MOVE_MODELS[abstract_syntax])
+            case C_STORE() if exchange.is_storage:
+                self._store(exchange)
+            case _:
+                raise DimseFailure(
+                    Status.UNRECOGNISED_OPERATION, "no such operation in this context"
+                )
+
+    def _echo(self, exchange: "_Exchange") -> None:
+        exchange.respond(echo())
+        activity_log.echoed()
+
+    def _store(self, exchange: "_Exchange") -> None:
+        request, association = exchange.request, exchange.association
+        if request.DataSet is None:
+            raise DimseFailure(Status.CANNOT_UNDERSTAND, "the request has no data set")
+        with request.DataSet.getbuffer() as data_set:
+            response = store(
+                StoreRequest(
+                    received=Received(
+                        sop_class_uid=_uid(request.AffectedSOPClassUID),
+                        sop_instance_uid=_uid(request.AffectedSOPInstanceUID),
+                        transfer_syntax_uid=str(exchange.context.transfer_syntax[0]),
+                        calling_ae_title=association.calling_ae_title,
+                        called_ae_title=association.called_ae_title,
+                    ),
+                    abstract_syntax=exchange.abstract_syntax,
+                    data_set=data_set,
+                ),
+                self.keeper,
+            )
+            activity_log.instance_stored(exchange.name, response.keeping, len(data_set))
+        exchange.respond(response.status, ErrorComment=response.comment or None)
+
+    def _find(self, exchange: "_Exchange", model: InformationModel) -> None:
+        exchange.check_sop_class()
+        started_at, answers = time.monotonic(), 0
+        found = find(
+            FindRequest(
+                model=model,
+                identifier=exchange.identifier(),
+                encoding=exchange.encoding,
+                retrieve_ae_title=exchange.association.called_ae_title,
+            ),
+            self.catalog,
+            self.keeper.file_store,
+            result_limit=self.result_limit,
+        )
+        status, how = Status.SUCCESS, "complete"
+        for identifier in found.identifiers:
+            if exchange.is_cancelled():
+                status, how = Status.CANCEL, "cancelled"
+                break
+            if exchange.association.is_lost():
+                how = "requestor gone"
+                break
+            exchange.respond(found.query.pending_status, Identifier=BytesIO(identifier))
+            answers += 1
+        exchange.respond(status)
+        level = found.query.level.name
+        activity_log.found(model.name, level, answers, time.monotonic() - started_at, how)
+
+    def _move(self, exchange: "_Exchange", model: InformationModel) -> None:
+        exchange.check_sop_class()
+        request, association = exchange.request, exchange.association
+        started_at = time.monotonic()
+        plan = plan_move(
+            MoveRequest(
+                model=model,
+                identifier=exchange.identifier(),
+                encoding=exchange.encoding,
+                move_destination=str(request.MoveDestination or ""),
+            ),
+            self.catalog,
+            self.remote_aes,
+        )
+        state = move(
+            plan,
+            MoveContext(
+                file_store=self.keeper.file_store,
+                limits=self.limits,
+                calling_ae_title=association.called_ae_title,
+                originator=MoveOriginator(association.calling_ae_title, request.MessageID),
+                priority=request.Priority,
+                is_cancelled=lambda: exchange.is_cancelled() or association.is_lost(),
+                send_pending=exchange.respond_pending,
+            ),
+        )
+        exchange.respond_moved(state)
+        activity_log.moved(
+            plan.destination.ae_title,
+            describe(state),
+            state.final_status,
+            time.monotonic() - started_at,
+        )
+
+
+class _Exchange:
+    """A request and its responses."""
+
+    def __init__(
+        self, association: AcceptedAssociation, request: Request, context: PresentationContext
+    ) -> None:
+        self.association = association
+        self.request = request
+        self.context = context
+
+    @property
+    def context_id(self) -> int:
+        return int(self.context.context_id or 0)
+
+    @property
+    def abstract_syntax(self) -> str:
+        return str(self.context.abstract_syntax)
+
+    @property
+    def encoding(self) -> Encoding:
+        return encoding_of(str(self.context.transfer_syntax[0]))
+
+    @property
+    def is_storage(self) -> bool:
+        """Every context that is accepted for none of the other services is one of Storage."""
+        others = {VERIFICATION_UID, *FIND_MODELS, *MOVE_MODELS}
+        return self.abstract_syntax not in others
+
+    @property
+    def name(self) -> str:
+        """What the request is called in the log."""
+        operation = type(self.request).__name__.replace("_", "-")
+        if isinstance(self.request, C_STORE):
+            return f"{operation} {_uid(self.request.AffectedSOPInstanceUID)}"
+        return operation
+
+    def identifier(self) -> bytes:
+        """Return the encoded identifier of a query or retrieve request."""
+        identifier = self.request.Identifier
+        if identifier is None:
+            raise DimseFailure(Status.IDENTIFIER_UNDECODABLE, "the request has no identifier")
+        return bytes(identifier.getvalue())
+
+    def check_sop_class(self) -> None:
+        """Refuse a command whose class is not its context's (rule B-19)."""
+        if _uid(self.request.AffectedSOPClassUID) != self.abstract_syntax:
+            raise DimseFailure(
+                Status.SOP_CLASS_NOT_SUPPORTED, "SOP Class is not that of the presentation context"
+            )
+
+    def is_cancelled(self) -> bool:
+        """Tell whether a C-CANCEL for this request has come (rule D-30)."""
+        return self.request.MessageID in self.association.dimse.cancel_req
+
+    def respond(self, status: int, **fields: object) -> None:
+        """Send a response with a status and further fields of the primitive."""
+        response: Response = type(self.request)()
+        response.MessageIDBeingRespondedTo = self.request.MessageID
+        response.Status = int(status)
+        # Rule F-4: both UIDs are optional in responses and equal those of the request.
+        for keyword in ("AffectedSOPClassUID", "AffectedSOPInstanceUID"):
+            value = getattr(self.request, keyword, None)
+            if value is not None:
+                setattr(response, keyword, value)
+        for keyword, value in fields.items():
+            setattr(response, keyword, value)
+        self.association.dimse.send_msg(response, self.context_id)
+
+    def respond_failure(self, failure: DimseFailure) -> None:
+        """Send the response that a failure asks for (rules D-31, F-4)."""
+        offending = list(failure.offending_elements) or None
+        fields = {"ErrorComment": failure.comment, "OffendingElement": offending}
+        response = type(self.request)
+        self.respond(
+            failure.status,
+            **{keyword: value for keyword, value in fields.items() if hasattr(response, keyword)},
+        )
+
+    def respond_pending(self, state: SubOperations) -> None:
+        """Send a Pending response with all four counters (rule E-9)."""
+        remaining, completed, failed, warning = map(clamp, state.counts)
+        self.respond(
+            Status.PENDING,
+            NumberOfRemainingSuboperations=remaining,
+            NumberOfCompletedSuboperations=completed,
+            NumberOfFailedSuboperations=failed,
+            NumberOfWarningSuboperations=warning,
+        )
+
+    def respond_moved(self, state: SubOperations) -> None:
+        """Send the final response: Remaining only if cancelled, the list only if some failed.
+
+        Source: PS3.4 C.4.2.1.5, C.4.2.1.6; rules E-8 to E-11.
+        """
+        remaining, completed, failed, warning = map(clamp, state.counts)
+        status = state.final_status
+        fields: dict[str, object] = {
+            "NumberOfCompletedSuboperations": completed,
+            "NumberOfFailedSuboperations": failed,
+            "NumberOfWarningSuboperations": warning,
+        }
+        if status is Status.CANCEL:
+            fields["NumberOfRemainingSuboperations"] = remaining
+        if state.failed:
+            fields["Identifier"] = BytesIO(encode_failed_list(state.failed, self.encoding))
+        self.respond(status, **fields)
+
+
+def _uid(value: object) -> str:
+    """Return a UID of a command set without its padding; empty where there is none."""
+    return str(value or "").strip("\0 ")

@@ -1,0 +1,141 @@
+"""What we answer to an association request: which titles, how many, which presentation contexts.
+
+Source: PS3.8 7.1, 9.3.3, 9.3.4; PS3.7 D.3.3; rules H-1 to H-16.
+"""
+
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+from typing import Final
+
+from pydicom.uid import UID
+from pynetdicom.pdu_primitives import SOPClassCommonExtendedNegotiation
+from pynetdicom.presentation import PresentationContext
+
+from pacsnode.dicom.information_model import FIND_MODELS, MOVE_MODELS, VERIFICATION_UID
+from pacsnode.dicom.transfer_syntax import IDENTIFIER_TRANSFER_SYNTAXES, STORAGE_TRANSFER_SYNTAXES
+from pacsnode.network.storage_sop_classes import is_storage
+
+APPLICATION_CONTEXT_NAME: Final = "1.2.840.10008.3.1.1.1"
+
+_SERVICES_WITHOUT_PIXELS: Final = frozenset({VERIFICATION_UID, *FIND_MODELS, *MOVE_MODELS})
+
+# Rule F-9: level 2 (full), bit-preserving signatures (level 3), no coercion; answered if asked.
+STORAGE_APPLICATION_INFORMATION: Final = b"\x02\x00\x03\x00\x00\x00"
+
+
+class AETitlePolicy(StrEnum):
+    """Which AE titles are let in."""
+
+    KNOWN = "known"
+    ANY = "any"
+
+
+class ContextResult(IntEnum):
+    """The result of a presentation context. Source: PS3.8 table 9-18."""
+
+    ACCEPTANCE = 0
+    ABSTRACT_SYNTAX_NOT_SUPPORTED = 3
+    TRANSFER_SYNTAXES_NOT_SUPPORTED = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why an association is rejected, for the wire and for the administrator.
+
+    Attributes:
+        rejection: result, source and reason of the A-ASSOCIATE-RJ.
+        reason: in words.
+
+    Source: PS3.8 table 9-21; rule H-1.
+    """
+
+    rejection: tuple[int, int, int]
+    reason: str
+
+
+APPLICATION_CONTEXT_NOT_SUPPORTED: Final = Refusal(
+    (1, 1, 2), "its application context is not that of DICOM"
+)
+CALLED_AE_TITLE_UNKNOWN: Final = Refusal((1, 1, 7), "called AE title is not one of ours")
+CALLING_AE_TITLE_UNKNOWN: Final = Refusal((1, 1, 3), "calling AE title is not in remote_aes")
+SHUTTING_DOWN: Final = Refusal((2, 3, 1), "the node is stopping")
+TOO_MANY_ASSOCIATIONS: Final = Refusal((2, 3, 2), "association.maximum_associations is reached")
+
+
+@dataclass(frozen=True, slots=True)
+class AssociationPolicy:
+    """Who may associate, and for what.
+
+    Attributes:
+        ae_titles: ours.
+        remote_ae_titles: of those we know.
+        called: whether the called title must be ours.
+        calling: whether the calling title must be known.
+        additional_sop_classes: kept although nobody says that they are storage (rule H-31).
+    """
+
+    ae_titles: frozenset[str]
+    remote_ae_titles: frozenset[str]
+    called: AETitlePolicy
+    calling: AETitlePolicy
+    additional_sop_classes: frozenset[str]
+
+    def refusal(self, application_context: str, calling: str, called: str) -> Refusal | None:
+        """Return why an association is refused; None if it is let in.
+
+        Args:
+            application_context: its name, a UID.
+            calling: AE title in its normal form.
+            called: AE title in its normal form.
+
+        Source: PS3.8 9.3.4; rules H-1 to H-3.
+        """
+        if application_context != APPLICATION_CONTEXT_NAME:
+            return APPLICATION_CONTEXT_NOT_SUPPORTED
+        if self.called is AETitlePolicy.KNOWN and called not in self.ae_titles:
+            return CALLED_AE_TITLE_UNKNOWN
+        if self.calling is AETitlePolicy.KNOWN and calling not in self.remote_ae_titles:
+            return CALLING_AE_TITLE_UNKNOWN
+        return None
+
+    def negotiate(
+        self,
+        proposed: Sequence[PresentationContext],
+        declared: Mapping[UID, SOPClassCommonExtendedNegotiation],
+    ) -> list[PresentationContext]:
+        """Return the answer to each proposed presentation context, in the same order.
+
+        The requestor's first Transfer Syntax that we can keep is taken, so that it need not convert
+        what it has.
+
+        Source: PS3.8 9.3.3.2; rules H-4, H-15, H-31.
+        """
+        return [self._answer(context, declared) for context in proposed]
+
+    def _answer(
+        self,
+        context: PresentationContext,
+        declared: Mapping[UID, SOPClassCommonExtendedNegotiation],
+    ) -> PresentationContext:
+        abstract_syntax = str(context.abstract_syntax)
+        supported: Container[str] | None = None
+        if abstract_syntax in _SERVICES_WITHOUT_PIXELS:
+            supported = IDENTIFIER_TRANSFER_SYNTAXES
+        elif is_storage(abstract_syntax, declared, self.additional_sop_classes):
+            supported = STORAGE_TRANSFER_SYNTAXES
+
+        answer = PresentationContext()
+        answer.context_id = context.context_id
+        answer.abstract_syntax = context.abstract_syntax
+        answer._as_scu, answer._as_scp = False, True  # noqa: SLF001 - as pynetdicom's acceptor does
+        chosen = next((uid for uid in context.transfer_syntax if uid in (supported or ())), None)
+        # PS3.8 9.3.3.2: an answer has one Transfer Syntax, which means nothing in a refused one.
+        answer.transfer_syntax = [chosen or context.transfer_syntax[0]]
+        if supported is None:
+            answer.result = ContextResult.ABSTRACT_SYNTAX_NOT_SUPPORTED
+        elif chosen is None:
+            answer.result = ContextResult.TRANSFER_SYNTAXES_NOT_SUPPORTED
+        else:
+            answer.result = ContextResult.ACCEPTANCE
+        return answer
