@@ -22,6 +22,7 @@ from pacsnode.dicom.attributes import (
     tag_text,
 )
 from pacsnode.dicom.character_sets import (
+    AFFECTED_VRS,
     DEFAULT_CHARACTER_SETS,
     CharacterSets,
     choose_character_sets,
@@ -32,6 +33,7 @@ from pacsnode.dicom.date_time import normalise_date, normalise_time
 from pacsnode.dicom.information_model import InformationModel, Level
 from pacsnode.dicom.instance import character_sets_of, decode_value
 from pacsnode.dicom.matching import (
+    WILD_CARD_VRS,
     MalformedKey,
     Matching,
     Universal,
@@ -43,6 +45,10 @@ from pacsnode.dicom.transfer_syntax import Encoding
 from pacsnode.dicom.uid import normalise_uid
 
 _LAST_GROUP_OF_NO_KEY = 0x0007  # rule A-12: never keys
+# Of a key's text, several values included. The longest value that a person asks for has 64; what
+# is beyond this serves nobody, and a database has limits of its own for patterns.
+_MAXIMUM_KEY_LENGTH = 1024
+_MAXIMUM_SHORT_LENGTH = 0xFFFE
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +194,12 @@ def encode_match(
     Source: PS3.4 C.4.1.1.3.2; rules D-3 to D-8, D-18.
     """
     texts = {a: _returned_text(a, values.get(a.keyword, "")) for a in query.return_attributes}
-    character_sets = choose_character_sets(texts.values(), query.character_sets)
+    affected = {a: text for a, text in texts.items() if a.vr in AFFECTED_VRS}
+    character_sets = choose_character_sets(
+        (text for a, text in affected.items() if a.vr != "PN"),
+        query.character_sets,
+        person_names=[text for a, text in affected.items() if a.vr == "PN"],
+    )
     elements = [
         DataElement(QUERY_RETRIEVE_LEVEL, "CS", query.level.name.encode()),
         DataElement(RETRIEVE_AE_TITLE, "AE", retrieve_ae_title.encode()),
@@ -214,9 +225,6 @@ def encode_failed_list(sop_instance_uids: Iterable[str], encoding: Encoding) -> 
     if not encoding.is_implicit_vr and len(value) > _MAXIMUM_SHORT_LENGTH:
         value = value[: value.rindex(b"\\", 0, _MAXIMUM_SHORT_LENGTH)]
     return encode_elements([DataElement(0x00080058, "UI", value)], encoding)
-
-
-_MAXIMUM_SHORT_LENGTH = 0xFFFE
 
 
 def _open(
@@ -315,6 +323,11 @@ def _matching(
     attribute: Attribute, element: DataElement, character_sets: CharacterSets
 ) -> Matching:
     text = decode_value(element, character_sets, attribute.vr)
+    if not character_sets.is_known and attribute.vr in WILD_CARD_VRS:
+        # Rule D-17: the bytes that nobody can read may be any character.
+        text = text.replace("\N{REPLACEMENT CHARACTER}", "?")
+    if len(text) > _MAXIMUM_KEY_LENGTH and attribute.vr != "UI":
+        raise _refused(attribute, "is too long")
     try:
         return parse_matching_key(attribute.vr, text)
     except MalformedKey as error:

@@ -27,7 +27,7 @@ from pacsnode.dicom.person_name import (
 )
 from pacsnode.dicom.wild_card import has_wild_card, matches_wild_card
 
-_WILD_CARD_VRS = frozenset({"AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"})
+WILD_CARD_VRS = frozenset({"AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"})
 _RANGE_VRS = frozenset({"DA", "TM", "DT"})
 _NUMBER_VRS = frozenset({"IS", "DS"})
 _SINGLE_VALUE_TEXT_VRS = frozenset({"LT", "ST", "UT", "UR"})
@@ -196,7 +196,7 @@ def parse_matching_key(
     if values == [_EMPTY_VALUE_KEY] and empty_value and vr in _EMPTY_VALUE_VRS:
         return EmptyValue()
     is_multiple = multiple_values and len(values) > 1 and vr in _MULTIPLE_VALUES_VRS
-    if is_multiple and vr in _WILD_CARD_VRS and any(map(has_wild_card, values)):
+    if is_multiple and vr in WILD_CARD_VRS and any(map(has_wild_card, values)):
         raise MalformedKey("several values take no wild card")
     if not values or any(_is_universal_key(value, vr) for value in values):
         return Universal()
@@ -320,7 +320,7 @@ def _classify(value: str, vr: str, offset_minutes: int) -> Matching:
         return _interval(value, vr, offset_minutes)
     if vr == "PN":
         return _person_name(value)
-    if vr in _WILD_CARD_VRS and has_wild_card(value):
+    if vr in WILD_CARD_VRS and has_wild_card(value):
         return WildCard(value)
     number = number_of(value, vr)
     return EqualText(value) if number is None else EqualNumber(number, value)

@@ -117,7 +117,8 @@ class Handlers:
                 ),
                 self.keeper,
             )
-            activity_log.instance_stored(exchange.name, response.keeping, len(data_set))
+            uid = _uid(request.AffectedSOPInstanceUID)
+            activity_log.instance_stored(uid, response.keeping, len(data_set))
         exchange.respond(response.status, ErrorComment=response.comment or None)
 
     def _find(self, exchange: "_Exchange", model: InformationModel) -> None:
