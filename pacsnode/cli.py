@@ -24,11 +24,11 @@ from pacsnode.daemon.node import run_node
 from pacsnode.daemon.worker import association_limits, open_catalog, open_file_store
 from pacsnode.dicom.ae import normalise_ae_title
 from pacsnode.exit_codes import ExitCode
-from pacsnode.file_store import FileStoreError, NoSpaceError
+from pacsnode.file_store import FileStoreError
 from pacsnode.logs import configure_logging
 from pacsnode.network.echo_scu import echo as send_echo
 from pacsnode.services.import_file import ImportMode, ImportRefused, import_file
-from pacsnode.services.keep import DuplicatePolicy, Keeper, Outcome
+from pacsnode.services.keep import DuplicatePolicy, Keeper, Keeping, Outcome
 
 app = typer.Typer(
     help="A DICOM archive node: receives, keeps, catalogues, answers, re-sends.",
@@ -95,37 +95,47 @@ def import_(
     ] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Bring existing DICOM files into the store. It can be run again: what is kept is left alone."""
-    settings = _settings(config)
-    keeper = _keeper(settings)
+    """Bring existing DICOM files into the store; run again, it leaves alone what is kept."""
+    keeper = _keeper(_settings(config))
     mode = ImportMode.LINK if link else ImportMode.COPY
-    files = list(_files(paths))
-    counts: Counter[str] = Counter()
+    counts: Counter[Outcome] = Counter()
     refused: list[tuple[Path, str]] = []
     try:
-        with _progress() as progress:
-            for path in progress.track(files, description="importing"):
-                try:
-                    counts[import_file(path, keeper, mode).outcome.value] += 1
-                except ImportRefused as refusal:
-                    refused.append((path, str(refusal)))
-    except NoSpaceError as error:
-        _fail(ExitCode.STORAGE_UNUSABLE, f"{error}; {sum(counts.values())} files were imported")
-    except FileStoreError as error:
-        _fail(ExitCode.STORAGE_UNUSABLE, str(error))
-    except CatalogError as error:
-        _fail(ExitCode.CATALOG_UNUSABLE, str(error))
+        _import_files(
+            list(_files(paths)), partial(import_file, keeper=keeper, mode=mode), counts, refused
+        )
+    except (FileStoreError, CatalogError) as error:
+        is_storage = isinstance(error, FileStoreError)
+        code = ExitCode.STORAGE_UNUSABLE if is_storage else ExitCode.CATALOG_UNUSABLE
+        _fail(code, f"{error}; {counts[Outcome.ADDED]} files had been added")
     finally:
         keeper.file_store.close()
         keeper.catalog.close()
     for path, reason in refused:
         _ERRORS.print(f"refused: {path}: {reason}", markup=False)
-    for outcome in Outcome:
-        if counts[outcome.value]:
-            _OUTPUT.print(f"{counts[outcome.value]} {outcome.value}")
+    for outcome, count in counts.items():
+        _OUTPUT.print(f"{count} {outcome.value}")
     _OUTPUT.print(f"{len(refused)} refused")
-    is_clean = not refused and not counts[Outcome.REJECTED.value]
-    raise typer.Exit(ExitCode.OK if is_clean else ExitCode.NEGATIVE)
+    raise typer.Exit(ExitCode.NEGATIVE if refused else ExitCode.OK)
+
+
+def _import_files(
+    files: list[Path],
+    take_in: Callable[[Path], Keeping],
+    counts: Counter[Outcome],
+    refused: list[tuple[Path, str]],
+) -> None:
+    """Import files one by one under a progress bar; note what became of each."""
+    with _progress() as progress:
+        for path in progress.track(files, description="importing"):
+            try:
+                outcome = take_in(path).outcome
+            except ImportRefused as refusal:
+                refused.append((path, str(refusal)))
+                continue
+            counts[outcome] += 1
+            if outcome is Outcome.REJECTED:
+                refused.append((path, "other content is kept under its SOP Instance UID"))
 
 
 @app.command()
@@ -179,7 +189,7 @@ def echo(
 
 @app.command()
 def upgrade_catalog(config: ConfigOption = None) -> None:
-    """Bring the catalog's schema to the version of this program. Stop the node, and copy it first."""
+    """Bring the catalog's schema to this program's version; stop the node and copy it first."""
     settings = _settings(config)
     try:
         before, after = Catalog.upgrade(

@@ -3,7 +3,7 @@
 This is the composition root: the one place where settings become a catalog, a file store and an
 association server. Everything is opened here, after the fork.
 
-Signals (see supervisor.py): SIGTERM drains, SIGUSR1 retires. They only set a flag and wake the loop.
+Signals (see supervisor.py): SIGTERM drains, SIGUSR1 retires. They set a flag and wake the loop.
 """
 
 import logging
