@@ -9,9 +9,10 @@ from typing import Final
 from pacsnode.config import ConfigError, Settings
 from pacsnode.daemon.listener import ListenError, adopt_systemd_listeners, open_listeners
 from pacsnode.daemon.scoreboard import Scoreboard
-from pacsnode.daemon.supervisor import Plan, ProcessSettings, ReloadRefused, Supervisor
+from pacsnode.daemon.supervisor import Supervisor
 from pacsnode.daemon.systemd import Notifier, watchdog_interval_seconds
 from pacsnode.daemon.worker import run_worker
+from pacsnode.daemon.worker_contract import Plan, ProcessSettings, ReloadRefused
 from pacsnode.exit_codes import ExitCode
 
 _LOGGER = logging.getLogger(__name__)

@@ -32,55 +32,15 @@ from socket import socket
 from types import FrameType
 from typing import NoReturn
 
+from pacsnode.daemon.restart import describe_end, next_back_off_seconds
 from pacsnode.daemon.scoreboard import RowState, Scoreboard, ScoreboardRow
 from pacsnode.daemon.systemd import Notifier
+from pacsnode.daemon.worker_contract import Plan, ReloadRefused, WorkerContext
 from pacsnode.exit_codes import ExitCode
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
-_FIRST_BACK_OFF_SECONDS = 0.1
-_LONGEST_BACK_OFF_SECONDS = 30.0
-_GOOD_RUN_SECONDS = 60.0
 _LONGEST_SLEEP_SECONDS = 3600.0
 _GRACE_SECONDS = 2.0  # a worker that ends its drain in time still has to close
-
-
-class ReloadRefused(Exception):  # noqa: N818 - an answer, named as one
-    """The configuration cannot be used; the text says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessSettings:
-    """How many workers there are, and how long the supervisor waits for them."""
-
-    worker_count: int
-    start_timeout_seconds: float
-    drain_timeout_seconds: float
-    heartbeat_timeout_seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerContext:
-    """What a worker gets from the supervisor.
-
-    The worker calls row.beat() at least once in heartbeat_timeout_seconds from ready() to its end,
-    handles SIGTERM (drain) and SIGUSR1 (retire), and leaves when parent_gone_fd becomes readable.
-    SIGINT and SIGHUP are ignored in it: they are the supervisor's.
-    """
-
-    row: ScoreboardRow
-    scoreboard: Scoreboard  # for total_active()
-    listeners: Sequence[socket]
-    generation: int
-    ready: Callable[[], None]  # to be called once, when the worker accepts
-    parent_gone_fd: int  # never written to: readable (end of file) when the supervisor is gone
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """One reading of the configuration: the pool, and what each worker of it does."""
-
-    processes: ProcessSettings
-    run_worker: Callable[[WorkerContext], int]  # returns the exit code of the worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -394,34 +354,6 @@ class Supervisor:
         # A worker that was due to be killed and is still there hangs in the kernel.
         if not any(worker.is_killed for worker in self._workers.values()):
             self._notifier.watchdog()
-
-
-def next_back_off_seconds(back_off_seconds: float, ran_seconds: float) -> float:
-    """Return how long to wait before a worker that died is replaced.
-
-    Args:
-        back_off_seconds: What was waited before that worker was started; 0.0 for a first start.
-        ran_seconds: How long it ran.
-    """
-    if ran_seconds >= _GOOD_RUN_SECONDS:
-        return _FIRST_BACK_OFF_SECONDS
-    return min(max(2 * back_off_seconds, _FIRST_BACK_OFF_SECONDS), _LONGEST_BACK_OFF_SECONDS)
-
-
-def describe_end(code: int, *, was_killed_here: bool) -> str:
-    """Return what an operator can read from the end of a worker.
-
-    Args:
-        code: The exit code, or the negative number of the signal that ended the worker.
-        was_killed_here: The supervisor itself sent SIGKILL.
-    """
-    if code < 0:
-        name = signal.Signals(-code).name if -code in {*signal.Signals} else f"signal {-code}"
-        is_unexplained = name == "SIGKILL" and not was_killed_here
-        return f"{name} (killed, perhaps for memory)" if is_unexplained else name
-    return (
-        f"exit code {code} ({ExitCode(code).name})" if code in {*ExitCode} else f"exit code {code}"
-    )
 
 
 @contextmanager

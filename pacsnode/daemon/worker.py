@@ -19,7 +19,7 @@ from pacsnode.catalog import Catalog
 from pacsnode.catalog.records import CatalogError
 from pacsnode.config import Settings
 from pacsnode.daemon.scoreboard import RowState
-from pacsnode.daemon.supervisor import WorkerContext
+from pacsnode.daemon.worker_contract import WorkerContext
 from pacsnode.exit_codes import ExitCode
 from pacsnode.file_store import FileStore, FileStoreError
 from pacsnode.network.handlers import Handlers

@@ -22,14 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from pacsnode.daemon.scoreboard import RowState, Scoreboard
-from pacsnode.daemon.supervisor import (
-    Plan,
-    ProcessSettings,
-    ReloadRefused,
-    Supervisor,
-    WorkerContext,
-)
+from pacsnode.daemon.supervisor import Supervisor
 from pacsnode.daemon.systemd import Notifier, watchdog_interval_seconds
+from pacsnode.daemon.worker_contract import Plan, ProcessSettings, ReloadRefused, WorkerContext
 
 LOG = logging.getLogger("stub")
 FOLDER = Path(sys.argv[1])

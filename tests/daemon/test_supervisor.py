@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import pytest
 
-from pacsnode.daemon.supervisor import describe_end, next_back_off_seconds
+from pacsnode.daemon.restart import describe_end, next_back_off_seconds
 from pacsnode.exit_codes import ExitCode
 
 DEADLINE_SECONDS = 20.0
