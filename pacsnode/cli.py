@@ -39,6 +39,11 @@ app = typer.Typer(
 _OUTPUT = Console()
 _ERRORS = Console(stderr=True, highlight=False, soft_wrap=True)
 
+_CONTRADICTIONS = {
+    Outcome.REJECTED: "other content is kept under its SOP Instance UID",
+    Outcome.IN_QUARANTINE: "other content is kept under its SOP Instance UID; put into quarantine",
+}
+
 ConfigOption = Annotated[
     Path | None,
     typer.Option(
@@ -134,8 +139,8 @@ def _import_files(
                 refused.append((path, str(refusal)))
                 continue
             counts[outcome] += 1
-            if outcome is Outcome.REJECTED:
-                refused.append((path, "other content is kept under its SOP Instance UID"))
+            if outcome in _CONTRADICTIONS:
+                refused.append((path, _CONTRADICTIONS[outcome]))
 
 
 @app.command()

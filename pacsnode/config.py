@@ -1,23 +1,20 @@
 """Configuration: a YAML file and environment variables become frozen Settings.
 
-How it works: the YAML text is read as a tree of nodes, not as plain values, so that a fault can
-quote what the administrator wrote and a key given twice is seen. Variables of the environment are
-put over the file, pydantic checks the whole, and what it finds is said in the administrator's
-words. Every fault is collected, so that one run shows them all.
+How it works: config_document.py reads the file and puts the variables of the environment over it,
+pydantic checks the whole, and what it finds is said in the administrator's words. Every fault is
+collected, so that one run shows them all.
 """
 
 import dataclasses
-import difflib
 import ipaddress
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -30,53 +27,22 @@ from pydantic import (
     ValidationInfo,
     model_validator,
 )
-from pydantic_core import ErrorDetails, core_schema
+from pydantic_core import core_schema
 
+from pacsnode.config_document import (
+    Document,
+    Fault,
+    NotTextError,
+    NotWholeError,
+    leaves_of,
+    show_path,
+)
 from pacsnode.dicom.ae import RemoteAE, check_ae_title
 from pacsnode.dicom.uid import is_valid_uid
 
-_PREFIX = "PACSNODE_"
-_NOT_A_SETTING = "PACSNODE_CONFIG"  # names the file; read by the command line
 _SQLITE_SCHEME = "sqlite:///"
 _MOST_AUTOMATIC_WORKERS = 4
 _MOST_WORKERS = 64
-_LONGEST_VALUE_SHOWN = 60
-
-_TAG = "tag:yaml.org,2002:"
-_PLAIN_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,18})")
-_READ_AS = {
-    "int": "a number",
-    "float": "a number",
-    "bool": "true or false",
-    "timestamp": "a date",
-    "null": "nothing",
-}
-
-_ALLOWED = {
-    "bool_type": "true or false",
-    "tuple_type": "a list, such as [A, B]",
-}
-
-_Location = tuple[str | int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """One thing that is wrong in the configuration.
-
-    Attributes:
-        path: where: a YAML path such as `remote_aes[1].port`, the name of a variable of the
-            environment, or the name of the file if the fault is in the file as a whole.
-        value: what stands there, as it is written; at most 60 characters, printable.
-        allowed: what is allowed there.
-    """
-
-    path: str
-    value: str
-    allowed: str
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.value}: {self.allowed}"
 
 
 class ConfigError(Exception):
@@ -89,21 +55,6 @@ class ConfigError(Exception):
     def __init__(self, faults: tuple[Fault, ...]) -> None:
         super().__init__("\n".join(str(fault) for fault in faults))
         self.faults = faults
-
-
-class _Mark(Protocol):
-    """A place in a YAML text, counted from 0."""
-
-    line: int
-    column: int
-
-
-class _NotTextError(ValueError):
-    """A text was wanted; YAML may have read one as something else."""
-
-
-class _NotWholeError(ValueError):
-    """A whole number was wanted."""
 
 
 @dataclass(slots=True)
@@ -125,7 +76,7 @@ class _Reading:
 def _whole_number(lowest: int, highest: int) -> BeforeValidator:
     def check(value: object) -> object:
         if type(value) is not int or not lowest <= value <= highest:
-            raise _NotWholeError(f"a whole number from {lowest} to {highest}")
+            raise NotWholeError(f"a whole number from {lowest} to {highest}")
         return value
 
     return BeforeValidator(check)
@@ -134,7 +85,7 @@ def _whole_number(lowest: int, highest: int) -> BeforeValidator:
 def _text(check: Callable[[str], str], allowed: str) -> BeforeValidator:
     def check_type_first(value: object) -> str:
         if not isinstance(value, str):
-            raise _NotTextError(allowed)
+            raise NotTextError(allowed)
         return check(value)
 
     return BeforeValidator(check_type_first)
@@ -177,7 +128,7 @@ def _check_host(host: str) -> str:
 
 def _check_folder(value: object, validation: ValidationInfo) -> Path:
     if not isinstance(value, str | Path):
-        raise _NotTextError(_FOLDER)
+        raise NotTextError(_FOLDER)
     if not str(value) or "\0" in str(value) or str(value).startswith("~"):
         raise ValueError(_FOLDER)
     reading = _Reading.of(validation)
@@ -187,7 +138,7 @@ def _check_folder(value: object, validation: ValidationInfo) -> Path:
 
 def _check_catalog_url(value: object, validation: ValidationInfo) -> str:
     if not isinstance(value, str):
-        raise _NotTextError(_CATALOG_URL)
+        raise NotTextError(_CATALOG_URL)
     name = value.removeprefix(_SQLITE_SCHEME)
     if name == value or not name or name.endswith("/") or re.search(r"[?#\0]|^[:~]", name):
         raise ValueError(_CATALOG_URL)
@@ -214,7 +165,7 @@ def _check_not_empty(value: object) -> object:
 def _check_workers(value: object) -> object:
     if value == "auto" or (type(value) is int and 1 <= value <= _MOST_WORKERS):
         return value
-    raise _NotWholeError(f"auto, or a whole number from 1 to {_MOST_WORKERS}")
+    raise NotWholeError(f"auto, or a whole number from 1 to {_MOST_WORKERS}")
 
 
 _AE_TITLE = "an AE title: 1 to 16 printable ASCII characters, no backslash"
@@ -365,7 +316,7 @@ class Settings(_Section):
 
     def describe(self) -> list[str]:
         """Return one line `path: value` for each setting in force, in the order of the file."""
-        return [f"{_show_path(leaf)}: {self._show_value(leaf)}" for leaf in _leaves(Settings)]
+        return [f"{show_path(leaf)}: {self._show_value(leaf)}" for leaf in leaves_of(Settings)]
 
     def _show_value(self, leaf: tuple[str, ...]) -> str:
         """Return a value as YAML on one line; a text as it is."""
@@ -391,7 +342,7 @@ def load_settings(path: Path | None, environment: Mapping[str, str]) -> Settings
         ConfigError: something is wrong; it lists every fault.
     """
     source = path.absolute() if path else None
-    document = _Document()
+    document = Document(Settings, _RemoteAESection)
     if source:
         document.add_file(source)
     document.add_environment(environment)
@@ -404,228 +355,3 @@ def load_settings(path: Path | None, environment: Mapping[str, str]) -> Settings
         if not document.faults:
             return settings
     raise ConfigError(tuple(document.faults))
-
-
-class _Document:
-    """The values read so far, how each of them is written, and the faults found."""
-
-    def __init__(self) -> None:
-        # Every section is there, so that its defaults, too, are checked in this reading.
-        self.values: dict[str, object] = {leaf[0]: None for leaf in _leaves(Settings) if leaf[1:]}
-        self.faults: list[Fault] = []
-        self._nodes: dict[_Location, yaml.Node] = {}
-        self._variables: dict[_Location, str] = {}  # the settings that come from a variable
-
-    def add_file(self, path: Path) -> None:
-        """Read the file's settings."""
-        try:
-            text = path.read_bytes().decode("utf-8-sig")
-        except OSError as error:
-            self._add(str(path), error.strerror or "unreadable", "a file that can be read")
-            return
-        except UnicodeDecodeError as error:
-            line = error.object.count(b"\n", 0, error.start) + 1
-            self._add(str(path), f"line {line}", "text in UTF-8")
-            return
-        node = self._compose(text, str(path))
-        if isinstance(node, yaml.MappingNode):
-            self.values |= self._read_mapping(node, ())
-        elif node:
-            self._add(str(path), _show_node(node), "settings, each as `key: value`")
-
-    def add_environment(self, environment: Mapping[str, str]) -> None:
-        """Put the variables of the environment over what was read."""
-        leaves = {_PREFIX + "__".join(leaf).upper(): leaf for leaf in _leaves(Settings)}
-        for name in sorted(environment):
-            if name not in leaves:
-                if name.startswith(_PREFIX) and name != _NOT_A_SETTING:
-                    self._add(name, environment[name], _suggest_variable(name, leaves))
-                continue
-            node = self._compose(environment[name], name)
-            if node:
-                self._variables[leaves[name]] = name
-                self._put(leaves[name], self._read(node, leaves[name]))
-
-    def add_errors(self, errors: list[ErrorDetails]) -> None:
-        """Add what pydantic found."""
-        for error in errors:
-            location = error["loc"]
-            node = None if error["type"] == "missing" else self._nodes.get(location)
-            self._add(self._show_location(location), _show_node(node), _allowed(error, node))
-
-    def _add(self, path: str, value: str, allowed: str) -> None:
-        shown = _printable(value)
-        if len(shown) > _LONGEST_VALUE_SHOWN:
-            shown = shown[: _LONGEST_VALUE_SHOWN - 3] + "..."
-        self.faults.append(Fault(_printable(path), shown, allowed))
-
-    def _compose(self, text: str, source: str) -> yaml.Node | None:
-        """Return the tree of a YAML text; None if it is faulty, which is then noted."""
-        try:
-            events = yaml.parse(text, Loader=yaml.SafeLoader)
-            alias = next((event for event in events if isinstance(event, yaml.AliasEvent)), None)
-            if alias:  # no setting needs them, and nested ones grow beyond any size
-                problem = "found an alias; a text that starts with * is put in quotes"
-                self._add(source, _show_mark(alias.start_mark), f"readable YAML ({problem})")
-                return None
-            node = yaml.compose(text, Loader=yaml.SafeLoader)
-        except yaml.reader.ReaderError as error:
-            self._add(source, f"character {error.position + 1}", "no control characters")
-            return None
-        except yaml.MarkedYAMLError as error:
-            problem = error.problem or "cannot be understood"
-            if "'\\t'" in problem:
-                problem = "found a tab; YAML is indented with spaces"
-            self._add(source, _show_mark(error.problem_mark), f"readable YAML ({problem})")
-            return None
-        return node or yaml.ScalarNode(f"{_TAG}null", "")
-
-    def _read(self, node: yaml.Node, location: _Location) -> object:
-        self._nodes[location] = node
-        if isinstance(node, yaml.MappingNode):
-            return self._read_mapping(node, location)
-        if isinstance(node, yaml.SequenceNode):
-            return tuple(self._read(item, (*location, i)) for i, item in enumerate(node.value))
-        return _read_scalar(node)
-
-    def _read_mapping(self, mapping: yaml.MappingNode, location: _Location) -> dict[str, object]:
-        values: dict[str, object] = {}
-        lines: dict[str, int] = {}
-        for key_node, node in mapping.value:
-            key, line = _show_node(key_node), key_node.start_mark.line + 1
-            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else key
-            path = (*location, key)
-            if key in values:
-                twice = f"in line {lines[key]} and again in line {line}"
-                self._add(self._show_location(path), twice, "each key once")
-                continue
-            values[key], lines[key] = self._read(node, path), line
-        return values
-
-    def _put(self, leaf: _Location, value: object) -> None:
-        section: object = self.values
-        for name in leaf[:-1]:
-            if self.values[str(name)] is None:
-                self.values[str(name)] = {}
-            section = self.values[str(name)]
-        if isinstance(section, dict):  # else the file is at fault there, and is told so
-            section[leaf[-1]] = value
-
-    def _show_location(self, location: _Location) -> str:
-        for leaf, variable in self._variables.items():
-            if location[: len(leaf)] == leaf:
-                return variable + _show_path(location[len(leaf) :])
-        return _show_path(location)
-
-
-def _read_scalar(node: yaml.Node) -> object:
-    """Return the value that YAML means, or an object that no setting accepts.
-
-    Numbers are taken only as they are said: YAML reads 0104 as 68 and 10:30 as 630.
-    """
-    match node.tag.removeprefix(_TAG):
-        case "str":
-            return node.value
-        case "null":
-            return None
-        case "bool":
-            return yaml.SafeLoader.bool_values.get(node.value.lower())
-        case "int" if _PLAIN_NUMBER.fullmatch(node.value):
-            return int(node.value)
-        case _:
-            return object()
-
-
-def _allowed(error: ErrorDetails, node: yaml.Node | None) -> str:
-    """Say in the administrator's words what is allowed where pydantic found an error."""
-    location, context = error["loc"], error.get("ctx", {})
-    match error["type"]:
-        case "value_error":
-            reason: object = context["error"]
-            allowed = f"{reason}{_hint(reason, node)}"
-        case "extra_forbidden":
-            allowed = _suggest_key(location)
-        case "missing":
-            allowed = _say_keys(location[:-1])
-        case "model_type":
-            allowed = _say_keys(location)
-        case "literal_error":
-            allowed = str(context["expected"]).replace("'", "")
-        case other:
-            allowed = _ALLOWED.get(other, error["msg"])
-    return allowed
-
-
-def _say_keys(section: _Location) -> str:
-    return "keys with their values; the keys are " + ", ".join(_section_at(section).model_fields)
-
-
-def _hint(reason: object, node: yaml.Node | None) -> str:
-    """Say how to write what was probably meant, where YAML reads it as something else."""
-    if not isinstance(node, yaml.ScalarNode) or not node.value:
-        return ""
-    read_as = _READ_AS.get(node.tag.removeprefix(_TAG))
-    if isinstance(reason, _NotTextError) and read_as:
-        return f"; YAML reads this as {read_as}: put it in quotes"
-    if isinstance(reason, _NotWholeError) and node.style and _PLAIN_NUMBER.fullmatch(node.value):
-        return ", without quotes"
-    if isinstance(reason, _NotWholeError) and read_as == _READ_AS["int"]:
-        return "" if _PLAIN_NUMBER.fullmatch(node.value) else ", in digits, without leading zero"
-    return ""
-
-
-def _suggest_key(location: _Location) -> str:
-    key, known = str(location[-1]), list(_section_at(location[:-1]).model_fields)
-    elsewhere = [_show_path(leaf) for leaf in _leaves(Settings) if leaf[-1] == key]
-    if near := difflib.get_close_matches(key.lower(), known, n=1) or elsewhere:
-        return f"unknown key; did you mean {near[0]}?"
-    return "unknown key; known here: " + ", ".join(known)
-
-
-def _suggest_variable(name: str, known: Iterable[str]) -> str:
-    keys = [each.removeprefix(_PREFIX) for each in known]  # the prefix is like enough to anything
-    if near := difflib.get_close_matches(name.removeprefix(_PREFIX).upper(), keys, n=1):
-        return f"unknown variable; did you mean {_PREFIX}{near[0]}?"
-    return f"unknown variable; {_PREFIX} starts the names of settings, such as {_PREFIX}PORT"
-
-
-def _leaves(section: type[_Section]) -> Iterator[tuple[str, ...]]:
-    """Yield the path of every key that is not a section, in the order of the file."""
-    for name, info in section.model_fields.items():
-        if isinstance(info.annotation, type) and issubclass(info.annotation, _Section):
-            yield from ((name, *leaf) for leaf in _leaves(info.annotation))
-        else:
-            yield (name,)
-
-
-def _section_at(location: _Location) -> type[_Section]:
-    """Return the section at a location: the whole, one of its sections, or a list's entry."""
-    if not location:
-        return Settings
-    annotation = Settings.model_fields[str(location[0])].annotation
-    if isinstance(annotation, type) and issubclass(annotation, _Section):
-        return annotation
-    return _RemoteAESection  # the one list whose entries have keys
-
-
-def _show_path(location: _Location) -> str:
-    steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in location)
-    return "".join(steps).removeprefix(".")
-
-
-def _show_mark(mark: _Mark | None) -> str:
-    return f"line {mark.line + 1}, column {mark.column + 1}" if mark else "somewhere"
-
-
-def _show_node(node: yaml.Node | None) -> str:
-    """Return a scalar as it is written, or say what there is instead."""
-    if node is None:
-        return "missing"
-    if not isinstance(node, yaml.ScalarNode):
-        kind = "list" if isinstance(node, yaml.SequenceNode) else "mapping"
-        return f"a {kind}" if node.value else f"an empty {kind}"
-    return f'"{node.value}"' if node.style else node.value or "nothing"
-
-
-def _printable(text: str) -> str:
-    return "".join(character if character.isprintable() else "?" for character in text)

@@ -22,6 +22,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -65,7 +66,9 @@ class IncomingFile:
     """A file on its way in: written, synced, perhaps kept; gone on exit unless it was kept.
 
     Use as a context manager. What left the context with keep() not called, or with withdraw()
-    called after it, leaves nothing behind.
+    called after it, or by an error, leaves nothing behind. An interrupt (KeyboardInterrupt,
+    SystemExit) leaves everything as it is: the row may have been committed just before it came, and
+    whoever recovers asks the catalog.
     """
 
     def __init__(self, store: "FileStore", path: Path) -> None:
@@ -115,7 +118,7 @@ class IncomingFile:
             FileStoreError: the source is on another file system, or cannot be linked.
         """
         try:
-            os.link(source, self._path)
+            os.link(source.resolve(), self._path)  # Linux would link a symbolic link itself
             _sync(self._path)
         except OSError as error:
             raise _failure("cannot link the file", error) from error
@@ -162,9 +165,9 @@ class IncomingFile:
         try:
             folder = self._store.quarantine_folder
             folder.mkdir(mode=_FOLDER_MODE, exist_ok=True)
+            _sync(self._store.folder)
             path = folder / f"{place.sop_instance_uid}.{secrets.token_hex(4)}.dcm"
-            os.link(self._path, path)
-            _sync(folder)
+            _link_durably(self._path, path)
         except OSError as error:
             raise _failure("cannot put the file into quarantine", error) from error
         return str(path.relative_to(self._store.folder))
@@ -178,9 +181,14 @@ class IncomingFile:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if kind is not None:
-            self.withdraw()
-        self._path.unlink(missing_ok=True)
+        if kind is not None and not issubclass(kind, Exception):
+            return
+        try:
+            if kind is not None:
+                self.withdraw()  # if it fails the first name stays, by which recovery finds both
+            self._path.unlink(missing_ok=True)
+        except OSError as failure:
+            raise _failure("cannot remove the incoming file", failure) from failure
 
 
 class FileStore:
@@ -206,12 +214,15 @@ class FileStore:
         self._lock = -1
         self._durable_folders: set[Path] = set()
         try:
-            for path in (folder, folder / "incoming", self._studies, self._incoming):
-                path.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
-            self._lock = _lock(self._incoming)
-            self._check_hard_links()
+            _make_folder(folder)
+            for path in (folder / "incoming", self._studies):
+                path.mkdir(mode=_FOLDER_MODE, exist_ok=True)
             _sync(folder)
+            self._lock = self._make_incoming_folder()
+            self._check_hard_links()
         except OSError as error:
+            if self._lock >= 0:
+                shutil.rmtree(self._incoming, ignore_errors=True)
             self._release()
             raise FileStoreError(f"storage folder {folder}: {error.strerror}") from error
 
@@ -245,11 +256,10 @@ class FileStore:
         self._make_series_folder(folder)
         lasting = folder / f"{place.sop_instance_uid}.dcm"
         try:
-            os.link(path, lasting)
+            _link_durably(path, lasting)
         except FileExistsError:
             lasting = folder / f"{place.sop_instance_uid}.{secrets.token_hex(4)}.dcm"
-            os.link(path, lasting)
-        _sync(folder)
+            _link_durably(path, lasting)
         return lasting
 
     def open(self, relative_path: str) -> BinaryIO:
@@ -291,7 +301,8 @@ class FileStore:
         for folder in (self.folder / "incoming").iterdir():
             if folder == self._incoming:
                 continue
-            lock = _try_lock(folder)
+            with self._incoming_lock():
+                lock = _try_lock(folder)
             if lock is None:
                 continue
             try:
@@ -302,11 +313,12 @@ class FileStore:
                 os.close(lock)
 
     def close(self) -> None:
-        """Leave: nothing of this writer stays in `incoming`."""
-        for path in self._incoming.iterdir():
-            path.unlink(missing_ok=True)
-        _remove_empty(self._incoming)
-        self._release()
+        """Leave. What an interrupt has left in `incoming` is abandoned when the process ends.
+
+        Not before: a thread that outlives an aborted association may still be at work on it.
+        """
+        if _remove_empty(self._incoming):
+            self._release()
 
     def _release(self) -> None:
         if self._lock >= 0:
@@ -319,7 +331,7 @@ class FileStore:
         That a folder exists does not say that it would survive a power cut: another writer may have
         made it just now, its sync still to come. So each writer syncs the parents itself, once.
         """
-        if folder in self._durable_folders:
+        if folder in self._durable_folders and folder.is_dir():  # a person may have removed it
             return
         folder.parent.mkdir(mode=_FOLDER_MODE, exist_ok=True)
         folder.mkdir(mode=_FOLDER_MODE, exist_ok=True)
@@ -328,6 +340,25 @@ class FileStore:
         if len(self._durable_folders) >= _REMEMBERED_FOLDERS:
             self._durable_folders.clear()
         self._durable_folders.add(folder)
+
+    def _make_incoming_folder(self) -> int:
+        """Make this writer's folder and return the descriptor that holds its lock."""
+        with self._incoming_lock():
+            self._incoming.mkdir(mode=_FOLDER_MODE)
+            return _lock(self._incoming)
+
+    @contextmanager
+    def _incoming_lock(self) -> Iterator[None]:
+        """Keep other processes from looking for abandoned folders, for a moment.
+
+        Between its making and its locking a writer's folder would look abandoned.
+        """
+        descriptor = os.open(self.folder / "incoming", os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
 
     def _check_hard_links(self) -> None:
         first, second = self._incoming / "first", self._incoming / "second"
@@ -368,6 +399,29 @@ def _write_all(descriptor: int, fragment: bytes | memoryview) -> None:
         rest = rest[os.write(descriptor, rest) :]
 
 
+def _make_folder(folder: Path) -> None:
+    """Make a folder with those above it, durably."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
+    for path in missing:
+        _sync(path.parent)
+
+
+def _link_durably(path: Path, name: Path) -> None:
+    """Give a file another name, on the disk when this returns; or leave no such name.
+
+    Raises:
+        FileExistsError: the name is taken.
+        OSError: the file system refuses or fails.
+    """
+    os.link(path, name)
+    try:
+        _sync(name.parent)
+    except OSError:
+        name.unlink(missing_ok=True)
+        raise
+
+
 def _sync(path: Path) -> None:
     """Bring a file's content, or a folder's names, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -380,24 +434,35 @@ def _sync(path: Path) -> None:
 def _lock(folder: Path) -> int:
     """Return a descriptor that holds the lock on a writer's folder."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
     return descriptor
 
 
 def _try_lock(folder: Path) -> int | None:
     """Return a descriptor with the lock, or None if its writer lives or the folder has gone."""
     try:
-        return _lock(folder)
+        lock = _lock(folder)
     except (BlockingIOError, FileNotFoundError, NotADirectoryError):
         return None
+    if folder.is_dir():
+        return lock
+    os.close(lock)  # whoever had the lock removed the folder meanwhile
+    return None
 
 
-def _remove_empty(folder: Path) -> None:
+def _remove_empty(folder: Path) -> bool:
+    """Remove a folder unless something is in it, and tell whether it is gone."""
     try:
         folder.rmdir()
     except OSError as error:
         if error.errno not in {errno.ENOTEMPTY, errno.ENOENT}:
             raise
+        return error.errno == errno.ENOENT
+    return True
 
 
 def _failure(what: str, error: OSError) -> FileStoreError:

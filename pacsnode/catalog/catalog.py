@@ -6,7 +6,6 @@ from pacsnode.catalog import ingest, migrations, search
 from pacsnode.catalog.database import CatalogDatabase
 from pacsnode.catalog.records import (
     Addition,
-    KeptFile,
     Match,
     NewInstance,
     StoredInstance,
@@ -66,10 +65,10 @@ class Catalog:
         with self._database.writing():
             return ingest.add(self._database.peewee, instance)
 
-    def replace_file(self, sop_instance_uid: str, file: KeptFile) -> None:
-        """Let an instance have another file; that is on the disk when this returns."""
+    def replace(self, instance: NewInstance) -> Addition:
+        """Put an instance in the place of the one with its UID; on the disk when this returns."""
         with self._database.writing():
-            ingest.replace_file(self._database.peewee, sop_instance_uid, file)
+            return ingest.replace(self._database.peewee, instance)
 
     def stored_instance(self, sop_instance_uid: str) -> StoredInstance | None:
         """Return an instance; None if the catalog has none of that UID."""

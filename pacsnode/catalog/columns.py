@@ -10,8 +10,8 @@ from enum import Enum
 from pacsnode.dicom.attributes import STORED_ATTRIBUTES, Attribute
 from pacsnode.dicom.date_time import date_interval, time_interval
 from pacsnode.dicom.information_model import Level
-from pacsnode.dicom.matching import normalise_text, number_of
 from pacsnode.dicom.person_name import fold, fold_component_groups
+from pacsnode.dicom.text_values import normalise_text, number_of
 
 ColumnValue = str | int | float | None
 
@@ -84,10 +84,22 @@ def row_values(level: Level, values: Mapping[str, str]) -> dict[str, ColumnValue
     row: dict[str, ColumnValue] = {}
     for attribute in STORED_ATTRIBUTES:
         if attribute.level is level:
-            text = values.get(attribute.keyword)
+            text = _comparable(attribute, values.get(attribute.keyword))
             names = [name for name, _ in columns_of(attribute)]
             row.update(zip(names, (text, *_matched_values(attribute, text)), strict=True))
     return row
+
+
+def _comparable(attribute: Attribute, text: str | None) -> str | None:
+    """Return the text without control characters where it is compared as it is returned.
+
+    None of these VRs allows them; SQLite would compare up to a NUL or not, as it sees fit.
+
+    Source: rules I-9, I-10.
+    """
+    if text and attribute.is_matched and form_of(attribute) is Form.VERBATIM:
+        return normalise_text(text, attribute.vr) or text
+    return text
 
 
 def _matched_values(  # noqa: PLR0911 - one case for each form

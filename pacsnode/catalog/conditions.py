@@ -5,6 +5,7 @@ The meaning is that of dicom.matching.matches; a test runs both on the same keys
 Source: PS3.4 C.2.2.2; rules C-5 to C-36.
 """
 
+import json
 import operator
 from collections.abc import Iterable, Sequence
 from functools import reduce
@@ -35,8 +36,8 @@ from pacsnode.dicom.wild_card import has_wild_card
 
 Condition = Expression | SQL
 
-# SQLite takes 32,766 variables in a statement (rule C-10).
-_UID_LIST_LENGTH: Final = 10_000
+# SQLite takes 32,766 variables in a statement; longer UID lists go in as one value (rule C-10).
+_LONGEST_LIST_OF_VARIABLES: Final = 1_000
 
 
 def condition(key: MatchingKey, *, match_unknown: bool) -> Condition:
@@ -99,7 +100,7 @@ class _Stored:
             case Never():
                 return SQL("1 = 0")
             case EmptyValue():
-                return self._value.is_null()
+                return self._empty()
             case EqualText(text):
                 return self._text == text
             case EqualNumber(number, text):
@@ -108,7 +109,7 @@ class _Stored:
             case WildCard(pattern):
                 return _fits(self._text, pattern)
             case UidList(uids):
-                return _any(self._value.in_(part) for part in _parts(uids))
+                return _is_one_of(self._value, uids)
             case Interval(lower, upper):
                 return self._overlaps(lower, upper)
             case PersonName():
@@ -130,8 +131,16 @@ class _Stored:
                 return self._matched("day").is_null()
             case Form.TIME:
                 return self._matched("from").is_null()
+            case _:
+                return self._empty()
+
+    def _empty(self) -> Condition:
+        """Return the condition that there is no value; one that cannot be read is a value."""
+        match form_of(self._attribute):
             case Form.NAME:
                 return self._matched("folded").is_null()
+            case Form.TEXT:
+                return self._matched("match").is_null()
             case _:
                 return self._value.is_null()
 
@@ -184,9 +193,17 @@ def _fits(column: Column, pattern: str) -> Condition:
 
 
 def _any(expressions: Iterable[Condition]) -> Condition:
-    return reduce(operator.or_, expressions)
+    """Return the condition that one of these holds, nested no deeper than needed.
+
+    SQLite takes expressions of 1,000 levels; a key may have more alternatives than that.
+    """
+    level = list(expressions)
+    while len(level) > 1:
+        level = [reduce(operator.or_, level[i : i + 2]) for i in range(0, len(level), 2)]
+    return level[0]
 
 
-def _parts(uids: Sequence[str]) -> Iterable[list[str]]:
-    for start in range(0, len(uids), _UID_LIST_LENGTH):
-        yield list(uids[start : start + _UID_LIST_LENGTH])
+def _is_one_of(column: Column, uids: Sequence[str]) -> Condition:
+    if len(uids) <= _LONGEST_LIST_OF_VARIABLES:
+        return column.in_(list(uids))
+    return column.in_(SQL("(SELECT value FROM json_each(?))", [json.dumps(uids)]))

@@ -11,7 +11,7 @@ from typing import Any, Final
 from peewee import Database, Select, Table, fn
 
 from pacsnode.catalog.columns import ColumnValue, row_values
-from pacsnode.catalog.models import INSTANCE, PATIENT, SERIES, STUDY
+from pacsnode.catalog.models import INSTANCE, PARENT_KEY, PATIENT, SERIES, STUDY, TABLE
 from pacsnode.catalog.records import Addition, KeptFile, NewInstance, StoredInstance
 from pacsnode.dicom.information_model import Level
 
@@ -65,10 +65,27 @@ def stored_instance_of(row: Sequence[Any]) -> StoredInstance:
     return StoredInstance(sop_class_uid, sop_instance_uid, file)
 
 
-def replace_file(database: Database, sop_instance_uid: str, file: KeptFile) -> None:
-    """Let an instance's row name another file, within the writing transaction of the caller."""
-    columns = {getattr(INSTANCE, name): value for name, value in _file_columns(file).items()}
-    INSTANCE.update(columns).where(INSTANCE.sop_instance_uid == sop_instance_uid).execute(database)
+def replace(database: Database, instance: NewInstance) -> Addition:
+    """Put an instance in the place of the one that has its SOP Instance UID.
+
+    What is empty above the old one then is removed. Within the writing transaction of the caller.
+    """
+    uid = instance.header.sop_instance_uid
+    keys = (
+        INSTANCE.select(SERIES.key, STUDY.key, PATIENT.key)
+        .join(SERIES, on=(INSTANCE.series_key == SERIES.key))
+        .join(STUDY, on=(SERIES.study_key == STUDY.key))
+        .join(PATIENT, on=(STUDY.patient_key == PATIENT.key))
+        .where(INSTANCE.sop_instance_uid == uid)
+    )
+    owners = next(iter(keys.tuples().execute(database)), ())
+    INSTANCE.delete().where(INSTANCE.sop_instance_uid == uid).execute(database)
+    for level, key in zip((Level.SERIES, Level.STUDY, Level.PATIENT), owners, strict=False):
+        below = Level(level + 1)
+        query = TABLE[below].select(TABLE[below].key).where(PARENT_KEY[below] == key).limit(1)
+        if _first(database, query) is None:
+            TABLE[level].delete().where(TABLE[level].key == key).execute(database)
+    return add(database, instance)
 
 
 def _file_columns(file: KeptFile) -> dict[str, ColumnValue | bytes]:

@@ -21,7 +21,7 @@ from pacsnode.catalog.records import Match, StoredInstance, StudySummary
 from pacsnode.dicom.attributes import UNIQUE_KEY, Attribute, Origin
 from pacsnode.dicom.identifier import Query, Retrieval
 from pacsnode.dicom.information_model import Level
-from pacsnode.dicom.matching import normalise_text
+from pacsnode.dicom.text_values import normalise_text
 
 _PAGE_LENGTH: Final = 200
 # SQLite takes 32,766 variables in a statement; long UID lists are asked for in parts (rule C-10).
@@ -51,7 +51,7 @@ def find(database: CatalogDatabase, query: Query, *, match_unknown: bool) -> Ite
     conditions = [condition(key, match_unknown=match_unknown) for key in query.matching_keys]
     if level is Level.PATIENT:
         # Rule A-14: what has no unique key is no entity of this level.
-        conditions.append(PATIENT.patient_id.is_null(is_null=False))
+        conditions.append(PATIENT.patient_id_match.is_null(is_null=False))
     selection = _joined(level, (TABLE[level].key,)).order_by(*_ORDER[level])
     for expression in conditions:
         selection = selection.where(expression)

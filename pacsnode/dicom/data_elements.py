@@ -23,13 +23,13 @@ from pacsnode.dicom.transfer_syntax import Encoding
 _SHORT_LENGTH_VRS: Final = frozenset(
     b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split()
 )
+_MAXIMUM_SHORT_LENGTH: Final = 0xFFFE
 _UNDEFINED_LENGTH: Final = 0xFFFFFFFF
 _ITEM_GROUP: Final = 0xFFFE
 _ITEM: Final = 0xFFFEE000
 _ITEM_DELIMITATION: Final = 0xFFFEE00D
 _SEQUENCE_DELIMITATION: Final = 0xFFFEE0DD
 _GROUPS_OF_NO_DATA_SET: Final = frozenset({0x0000, 0x0002, _ITEM_GROUP})  # rule F-12
-_LAST_HEADER_TAG: Final = 0x7FDFFFFF  # nothing we look for stands after it
 _MAXIMUM_NESTING: Final = 64  # real ones have some six levels; recursion must not exhaust the stack
 
 # How much of an inflated data set is looked at: all that stands before the pixels fits in easily.
@@ -43,6 +43,10 @@ class DataSetError(ValueError):
     """A data set breaks the rules of encoding; the message says how, without any value."""
 
 
+class _EndError(DataSetError):
+    """The bytes end before the element does."""
+
+
 @dataclass(frozen=True, slots=True)
 class DataElement:
     """One Data Element.
@@ -50,7 +54,7 @@ class DataElement:
     Attributes:
         tag: group in the upper, element in the lower 16 bits.
         vr: two capital letters; for an implicit VR the one of the data dictionary, else UN.
-        value: the value field as it is encoded, padding included; empty for a sequence.
+        value: the value field as it is encoded, padding included; empty if its length is undefined.
     """
 
     tag: int
@@ -63,7 +67,7 @@ def read_elements(
     encoding: Encoding,
     wanted: Container[int] | None = None,
     *,
-    is_file_meta: bool = False,
+    takes_low_groups: bool = False,
 ) -> dict[int, DataElement]:
     """Return the wanted top-level Data Elements of a data set by tag.
 
@@ -72,7 +76,8 @@ def read_elements(
         encoding: of its Transfer Syntax.
         wanted: the tags to return; None returns all. Values of undefined length (sequences,
             encapsulated pixels) are returned empty.
-        is_file_meta: it is File Meta Information, where group 0002 has its place.
+        takes_low_groups: groups 0000 and 0002 are taken as well: it is File Meta Information, or
+            an identifier, whose reader drops them.
 
     Raises:
         DataSetError: an element runs over the end, a delimiter is missing or out of place, a group
@@ -80,7 +85,7 @@ def read_elements(
 
     Source: PS3.5 7.1, A.5.
     """
-    foreign_groups = {_ITEM_GROUP} if is_file_meta else _GROUPS_OF_NO_DATA_SET
+    foreign_groups = {_ITEM_GROUP} if takes_low_groups else _GROUPS_OF_NO_DATA_SET
     header, is_whole = _inflate(data_set) if encoding.is_deflated else (data_set, True)
     # Released on the way out, also by an error whose traceback still knows it: a map of a file
     # could not be closed else.
@@ -88,11 +93,29 @@ def read_elements(
         return _Walk(view, encoding, is_whole=is_whole).elements(wanted, foreign_groups)
 
 
+def length_of_group(data_set: Buffer, encoding: Encoding, group: int) -> int:
+    """Return how many bytes at the start of a data set belong to a group.
+
+    What follows may be encoded in another way: nothing of it is looked at but its group.
+
+    Args:
+        data_set: starts with an element's header.
+        encoding: of the group; not deflated.
+        group: its number.
+
+    Raises:
+        DataSetError: the group is damaged, or does not end within these bytes.
+    """
+    with memoryview(data_set) as view:
+        return _Walk(view, encoding, is_whole=True).end_of_group(group)
+
+
 def encode_elements(elements: Iterable[DataElement], encoding: Encoding) -> bytes:
     """Return Data Elements as an encoded data set; values of odd length are padded.
 
     Args:
-        elements: in ascending order of their tags; their values have at most 65,534 bytes.
+        elements: in ascending order of their tags. A value that its VR has no room for is given
+            as UN (PS3.5 6.2.2 note 5).
         encoding: little endian and not deflated, as all encodings of identifiers are.
 
     Source: PS3.5 7.1.
@@ -105,10 +128,13 @@ def encode_elements(elements: Iterable[DataElement], encoding: Encoding) -> byte
         group, number = element.tag >> 16, element.tag & 0xFFFF
         if encoding.is_implicit_vr:
             parts.append(struct.pack("<HHL", group, number, len(value)))
-        elif element.vr.encode() in _SHORT_LENGTH_VRS:
-            parts.append(struct.pack("<HH2sH", group, number, element.vr.encode(), len(value)))
-        else:
-            parts.append(struct.pack("<HH2s2xL", group, number, element.vr.encode(), len(value)))
+            parts.append(value)
+            continue
+        vr = element.vr.encode()
+        if vr in _SHORT_LENGTH_VRS and len(value) > _MAXIMUM_SHORT_LENGTH:
+            vr = b"UN"
+        form = "<HH2sH" if vr in _SHORT_LENGTH_VRS else "<HH2s2xL"
+        parts.append(struct.pack(form, group, number, vr, len(value)))
         parts.append(value)
     return b"".join(parts)
 
@@ -142,6 +168,7 @@ class _Walk:
 
     def __init__(self, data_set: memoryview, encoding: Encoding, *, is_whole: bool) -> None:
         order = "<" if encoding.is_little_endian else ">"
+        self._order = order
         self._data_set = data_set
         self._end = len(data_set)
         self._is_whole = is_whole
@@ -161,24 +188,35 @@ class _Walk:
         found: dict[int, DataElement] = {}
         position = 0
         while position < self._end:
-            tag, vr, length, position = self._header(position, is_implicit_vr=self._is_implicit_vr)
+            try:
+                tag, vr, length, start = self._header(position, is_implicit_vr=self._is_implicit_vr)
+                position = self._step_over(start, vr, length)
+            except _EndError:
+                if self._is_whole:
+                    raise
+                break  # a large element stands where the inflated data set was cut
             group = tag >> 16
             if group in foreign_groups:
                 raise DataSetError(f"({group:04X},{tag & 0xFFFF:04X}) has no place in a data set")
-            if not self._is_whole and tag > _LAST_HEADER_TAG:
-                break
-            start = position
-            position = self._step_over(position, vr, length)
             if wanted is None or tag in wanted:
                 is_defined = length != _UNDEFINED_LENGTH
                 value = bytes(self._data_set[start:position]) if is_defined else b""
                 found[tag] = DataElement(tag, vr.decode() if vr else vr_of(tag), value)
         return found
 
+    def end_of_group(self, group: int) -> int:
+        """Return where the first element that is not of a group starts."""
+        start_of_tag = struct.pack(self._order + "H", group)
+        position = 0
+        while self._data_set[position : position + 2] == start_of_tag:
+            _, vr, length, position = self._header(position, is_implicit_vr=self._is_implicit_vr)
+            position = self._step_over(position, vr, length)
+        return position
+
     def _header(self, position: int, *, is_implicit_vr: bool) -> tuple[int, bytes, int, int]:
         """Return tag, VR (empty where none is encoded), length, and where the value starts."""
         if position + 8 > self._end:
-            raise DataSetError("the data set ends within an element's header")
+            raise _EndError("the data set ends within an element's header")
         if is_implicit_vr:
             group, number, length = self._tag_and_length(self._data_set, position)
             return group << 16 | number, b"", length, position + 8
@@ -197,7 +235,7 @@ class _Walk:
 
     def _long_header(self, tag: int, vr: bytes, position: int) -> tuple[int, bytes, int, int]:
         if position + 12 > self._end:
-            raise DataSetError("the data set ends within an element's header")
+            raise _EndError("the data set ends within an element's header")
         (length,) = self._long(self._data_set, position + 8)
         return tag, vr, length, position + 12
 
@@ -208,7 +246,7 @@ class _Walk:
             is_implicit_vr = self._is_implicit_vr or vr == b"UN"
             return self._step_over_items(position, is_implicit_vr=is_implicit_vr, depth=0)
         if position + length > self._end:
-            raise DataSetError("an element runs over the end of the data set")
+            raise _EndError("an element runs over the end of the data set")
         return position + length
 
     def _step_over_items(self, position: int, *, is_implicit_vr: bool, depth: int) -> int:
@@ -217,7 +255,7 @@ class _Walk:
             raise DataSetError("sequences are nested too deeply")
         while True:
             if position + 8 > self._end:
-                raise DataSetError("a sequence has no end")
+                raise _EndError("a sequence has no end")
             group, number, length = self._tag_and_length(self._data_set, position)
             tag = group << 16 | number
             position += 8
@@ -230,7 +268,7 @@ class _Walk:
                     position, is_implicit_vr=is_implicit_vr, depth=depth
                 )
             elif position + length > self._end:
-                raise DataSetError("an item runs over the end of the data set")
+                raise _EndError("an item runs over the end of the data set")
             else:
                 position += length
 

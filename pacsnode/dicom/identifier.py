@@ -38,11 +38,10 @@ from pacsnode.dicom.matching import (
     Matching,
     Universal,
     parse_matching_key,
-    split_values,
 )
 from pacsnode.dicom.status import DimseFailure, Status
+from pacsnode.dicom.text_values import normalise_text, split_values
 from pacsnode.dicom.transfer_syntax import Encoding
-from pacsnode.dicom.uid import normalise_uid
 
 _LAST_GROUP_OF_NO_KEY = 0x0007  # rule A-12: never keys
 # Of a key's text, several values included. The longest value that a person asks for has 64; what
@@ -232,7 +231,7 @@ def _open(
 ) -> tuple[Mapping[int, DataElement], Level]:
     """Return the elements of an identifier and its level."""
     try:
-        elements = read_elements(identifier, encoding)
+        elements = read_elements(identifier, encoding, takes_low_groups=True)  # see _is_key
     except DataSetError as error:
         raise DimseFailure(
             Status.IDENTIFIER_UNDECODABLE, f"identifier undecodable: {error}"
@@ -290,9 +289,7 @@ def _unique_key_values(
     if element is None:
         return ()
     text = decode_value(element, character_sets, attribute.vr)
-    values = split_values(text, attribute.vr)
-    if attribute.vr == "UI":
-        values = [normalise_uid(value) for value in values]
+    values = (normalise_text(value, attribute.vr) for value in split_values(text, attribute.vr))
     return tuple(dict.fromkeys(value for value in values if value))
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from pacsnode.dicom.attributes import (
+    BY_TAG,
     SPECIFIC_CHARACTER_SET,
     STORED_ATTRIBUTES,
     UNIQUE_KEY,
@@ -16,8 +17,8 @@ from pacsnode.dicom.attributes import (
 from pacsnode.dicom.character_sets import DEFAULT_CHARACTER_SETS, CharacterSets, decode_text
 from pacsnode.dicom.data_elements import Buffer, DataElement, DataSetError, read_elements
 from pacsnode.dicom.information_model import Level
-from pacsnode.dicom.matching import split_values, trim
 from pacsnode.dicom.status import DimseFailure, Status
+from pacsnode.dicom.text_values import split_values, trim
 from pacsnode.dicom.transfer_syntax import encoding_of
 from pacsnode.dicom.uid import is_valid_uid, normalise_uid
 
@@ -31,7 +32,7 @@ class InstanceHeader:
     """What a data set says of the SOP Instance it is.
 
     Attributes:
-        sop_class_uid: (0008,0016).
+        sop_class_uid: (0008,0016), valid.
         sop_instance_uid: (0008,0018), valid.
         study_instance_uid: (0020,000D), valid.
         series_instance_uid: (0020,000E), valid.
@@ -55,8 +56,7 @@ def read_instance(data_set: Buffer, transfer_syntax_uid: str) -> InstanceHeader:
 
     Raises:
         DimseFailure: 0xC000, the data set cannot be decoded; 0xC001, one of the four UIDs is
-            missing, or the Study or Series Instance UID is not valid; 0x0117, the SOP Instance UID
-            is not valid.
+            missing, or one but the SOP Instance UID is not valid; 0x0117, that is not valid.
 
     Source: PS3.4 B.2.3; rules F-3, F-7, I-2.
     """
@@ -66,10 +66,12 @@ def read_instance(data_set: Buffer, transfer_syntax_uid: str) -> InstanceHeader:
         raise DimseFailure(Status.CANNOT_UNDERSTAND, f"undecodable: {error}") from error
     values = _values(elements)
     return InstanceHeader(
-        sop_class_uid=_identifying_uid(values, "SOPClassUID", SOP_CLASS_UID_TAG),
-        sop_instance_uid=_unique_key(values, Level.IMAGE, Status.INVALID_SOP_INSTANCE),
-        study_instance_uid=_unique_key(values, Level.STUDY, Status.MISSING_UID),
-        series_instance_uid=_unique_key(values, Level.SERIES, Status.MISSING_UID),
+        sop_class_uid=_identifying_uid(values, BY_TAG[SOP_CLASS_UID_TAG]),
+        sop_instance_uid=_identifying_uid(
+            values, UNIQUE_KEY[Level.IMAGE], Status.INVALID_SOP_INSTANCE
+        ),
+        study_instance_uid=_identifying_uid(values, UNIQUE_KEY[Level.STUDY]),
+        series_instance_uid=_identifying_uid(values, UNIQUE_KEY[Level.SERIES]),
         values=values,
     )
 
@@ -108,16 +110,12 @@ def _values(elements: Mapping[int, DataElement]) -> dict[str, str]:
     return values
 
 
-def _identifying_uid(values: Mapping[str, str], keyword: str, tag: int) -> str:
-    uid = normalise_uid(values.get(keyword, ""))
+def _identifying_uid(
+    values: Mapping[str, str], attribute: Attribute, status_if_invalid: Status = Status.MISSING_UID
+) -> str:
+    uid = normalise_uid(values.get(attribute.keyword, ""))
     if not uid:
-        raise DimseFailure(Status.MISSING_UID, f"{keyword} is missing", tag)
-    return uid
-
-
-def _unique_key(values: Mapping[str, str], level: Level, status_if_invalid: Status) -> str:
-    attribute: Attribute = UNIQUE_KEY[level]
-    uid = _identifying_uid(values, attribute.keyword, attribute.tag)
+        raise DimseFailure(Status.MISSING_UID, f"{attribute.keyword} is missing", attribute.tag)
     if not is_valid_uid(uid):
         raise DimseFailure(status_if_invalid, f"{attribute.keyword} is no UID", attribute.tag)
     return uid

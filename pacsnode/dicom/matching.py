@@ -5,11 +5,9 @@ turns the same kinds into conditions of its own, which have to agree with it.
 """
 
 import re
-import unicodedata
 from dataclasses import dataclass
 from decimal import Decimal
 
-from pacsnode.dicom.control_characters import without_control_characters
 from pacsnode.dicom.date_time import (
     Range,
     date_interval,
@@ -25,22 +23,16 @@ from pacsnode.dicom.person_name import (
     is_universal,
     pattern_alternatives,
 )
+from pacsnode.dicom.text_values import normalise_text, number_of, split_values
 from pacsnode.dicom.wild_card import has_wild_card, matches_wild_card
 
 WILD_CARD_VRS = frozenset({"AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"})
 _RANGE_VRS = frozenset({"DA", "TM", "DT"})
-_NUMBER_VRS = frozenset({"IS", "DS"})
-_SINGLE_VALUE_TEXT_VRS = frozenset({"LT", "ST", "UT", "UR"})
-_LEADING_SPACE_COUNTS_VRS = frozenset({"LT", "ST", "UT", "UR", "UC"})
 _EMPTY_VALUE_VRS = frozenset(
     {"AE", "CS", "DA", "DT", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UR", "UT"}
 )
 _MULTIPLE_VALUES_VRS = frozenset({"AE", "AS", "AT", "CS", "LO", "PN", "SH", "UC"})
 _EMPTY_VALUE_KEY = '""'
-_INTEGER = re.compile(r"[+-]?[0-9]+")
-# An exponent of more digits is no number that a device measures, and expensive to compare.
-_DECIMAL = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[Ee][+-]?[0-9]{1,3})?")
-_HIGHEST_INTEGER = 2**31 - 1  # PS3.5 6.2 (VR IS)
 
 
 class MalformedKey(ValueError):  # noqa: N818 - named for what the requestor did
@@ -249,48 +241,6 @@ def matches(
         case _:
             texts = _known_texts(stored, vr)
             return any(_fits(matching, text, vr) for text in texts) if texts else match_unknown
-
-
-def split_values(value: str, vr: str) -> list[str]:
-    r"""Return the values of a decoded Value Field as they are, empty ones too; none for ''.
-
-    In LT, ST, UT and UR a backslash is text.
-
-    Source: PS3.5 6.4; rule C-1.
-    """
-    if not value:
-        return []
-    return [value] if vr in _SINGLE_VALUE_TEXT_VRS else value.split("\\")
-
-
-def trim(value: str, vr: str) -> str:
-    """Return one value without its padding and otherwise as it is, fit to be returned.
-
-    Source: PS3.5 6.2; rules C-3, D-8.
-    """
-    if vr in _LEADING_SPACE_COUNTS_VRS:
-        return value.rstrip("\0 ")
-    return value.strip("\0 ")
-
-
-def normalise_text(value: str, vr: str) -> str:
-    """Return one value in the form in which values are compared; PN has `fold` for that.
-
-    Source: PS3.5 6.2; rules C-3, C-9, I-1, I-5 to I-10.
-    """
-    normal = trim(without_control_characters(trim(value, vr)), vr)
-    return normal if normal.isascii() else unicodedata.normalize("NFC", normal)
-
-
-def number_of(text: str, vr: str) -> Decimal | None:
-    """Return the number in a normalised value of VR IS or DS; None if it is none, or out of range.
-
-    Source: PS3.5 6.2 (VR DS, IS); rules C-9, I-6.
-    """
-    if vr == "IS" and _INTEGER.fullmatch(text):
-        number = Decimal(text)
-        return number if -_HIGHEST_INTEGER - 1 <= number <= _HIGHEST_INTEGER else None
-    return Decimal(text) if vr == "DS" and _DECIMAL.fullmatch(text) else None
 
 
 def glob_pattern(pattern: str) -> str:

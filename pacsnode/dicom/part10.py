@@ -7,11 +7,18 @@ import struct
 from dataclasses import dataclass
 from typing import BinaryIO, Final
 
-from pacsnode.dicom.data_elements import DataElement, DataSetError, encode_elements, read_elements
+from pacsnode.dicom.data_elements import (
+    DataElement,
+    DataSetError,
+    encode_elements,
+    length_of_group,
+    read_elements,
+)
 from pacsnode.dicom.transfer_syntax import EXPLICIT_VR_LITTLE_ENDIAN, encoding_of
 from pacsnode.dicom.uid import (
     IMPLEMENTATION_CLASS_UID,
     IMPLEMENTATION_VERSION_NAME,
+    is_valid_uid,
     normalise_uid,
 )
 
@@ -23,7 +30,7 @@ _MEDIA_STORAGE_SOP_INSTANCE_UID: Final = 0x00020003
 _TRANSFER_SYNTAX_UID: Final = 0x00020010
 _GROUP_LENGTH_ELEMENT: Final = struct.Struct("<HH2sHL")
 _MAXIMUM_META_LENGTH: Final = 1024 * 1024  # real ones have some hundred bytes
-_META_GROUP: Final = b"\x02\x00"
+_META_GROUP: Final = 0x0002
 # PS3.10 7.1: File Meta Information is Explicit VR Little Endian whatever the data set is.
 _ENCODING = encoding_of(EXPLICIT_VR_LITTLE_ENDIAN)
 
@@ -101,7 +108,8 @@ def read_file_meta(file: BinaryIO) -> FileMeta:
         file: open for reading, at its start; left somewhere behind the File Meta Information.
 
     Raises:
-        Part10Error: no prefix, or the Transfer Syntax UID is missing, or it cannot be read.
+        Part10Error: no prefix, or the Transfer Syntax UID is missing or not valid, or it cannot be
+            read.
 
     Source: PS3.10 7.1.
     """
@@ -109,10 +117,10 @@ def read_file_meta(file: BinaryIO) -> FileMeta:
     if start[len(_PREAMBLE) :] != _PREFIX:
         raise Part10Error("not a DICOM file: the prefix DICM is missing")
     encoded = file.read(_MAXIMUM_META_LENGTH)
-    length = _meta_length(encoded)
     try:
+        length = length_of_group(encoded, _ENCODING, _META_GROUP)
         # Group 0002 is walked like a data set of its own: it has no place in any other.
-        elements = read_elements(encoded[:length], _ENCODING, is_file_meta=True)
+        elements = read_elements(encoded[:length], _ENCODING, takes_low_groups=True)
     except DataSetError as error:
         raise Part10Error(f"File Meta Information is damaged: {error}") from error
 
@@ -120,24 +128,11 @@ def read_file_meta(file: BinaryIO) -> FileMeta:
         element = elements.get(tag)
         return "" if element is None else normalise_uid(element.value.decode("ascii", "replace"))
 
-    if not uid(_TRANSFER_SYNTAX_UID):
-        raise Part10Error("File Meta Information lacks the Transfer Syntax UID")
+    if not is_valid_uid(uid(_TRANSFER_SYNTAX_UID)):
+        raise Part10Error("File Meta Information lacks a valid Transfer Syntax UID")
     return FileMeta(
         sop_class_uid=uid(_MEDIA_STORAGE_SOP_CLASS_UID),
         sop_instance_uid=uid(_MEDIA_STORAGE_SOP_INSTANCE_UID),
         transfer_syntax_uid=uid(_TRANSFER_SYNTAX_UID),
         data_set_offset=len(start) + length,
     )
-
-
-def _meta_length(encoded: bytes) -> int:
-    """Return how many bytes belong to group 0002."""
-    position = 0
-    while encoded[position : position + 2] == _META_GROUP:
-        if encoded[position + 4 : position + 6] in {b"OB", b"UN"}:  # (0002,0001), (0002,0102)
-            position += 12 + int.from_bytes(encoded[position + 8 : position + 12], "little")
-        else:
-            position += 8 + int.from_bytes(encoded[position + 6 : position + 8], "little")
-    if position > len(encoded):
-        raise Part10Error("File Meta Information ends within an element")
-    return position

@@ -8,6 +8,7 @@ how much is read from the socket at a time. A test fails if a name we override i
 Source: PS3.8 9.2; PS3.7 7; rules H-1 to H-18.
 """
 
+import queue
 import socket
 import time
 from collections.abc import Callable
@@ -31,6 +32,8 @@ from pacsnode.network.negotiation import (
 from pacsnode.network.storage_sop_classes import STORAGE_SOP_CLASSES
 
 _RECEIVE_LENGTH_BYTES: Final = 256 * 1024
+_MOST_UNSENT_MESSAGES: Final = 16
+_LOOK_SECONDS: Final = 0.001
 
 
 class Gate(Protocol):
@@ -74,7 +77,8 @@ class AcceptedAssociation(Association):
         self._connection = connection
         self._server = _ConnectionCloser()  # type: ignore[assignment]  # all that is asked of it
         self.acse = _Acceptor(self, policy, gate)
-        connection.settimeout(self.network_timeout)
+        self.dimse.msg_queue = _MessageQueue(self)
+        connection.settimeout(self.acse_timeout)  # until it is accepted
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self.set_socket(_ConnectionSocket(self, client_socket=connection))
@@ -113,6 +117,10 @@ class AcceptedAssociation(Association):
         """Serve the association to its end; runs in its own thread."""
         try:
             super().run()
+        except Exception:  # noqa: BLE001 - pynetdicom's threads would live on, and hold the place
+            with label(self.label):
+                activity_log.failed_unexpectedly("association")
+            self.abort()
         finally:
             if self.requestor.primitive is not None and not self.is_rejected:
                 how = "released" if self.is_released else "aborted"
@@ -123,6 +131,23 @@ class AcceptedAssociation(Association):
     def is_lost(self) -> bool:
         """Tell, while a request is served, whether the peer has gone."""
         return self.acse.is_aborted() or not self.dul.is_alive() or not self.is_established
+
+    def use_idle_timeout(self) -> None:
+        """Wait for bytes as long as a peer may be idle, now that it is let in."""
+        self._connection.settimeout(self.network_timeout)
+
+    def wait_until_sent(self) -> None:
+        """Return when few messages wait to be sent, or the peer has gone.
+
+        To be called between the responses of a long series. pynetdicom reads nothing while it has
+        something to send: a cancel would be seen behind the last response only, and what a slow
+        peer does not take would pile up.
+        """
+        unsent, connection = self.dul.to_provider_queue, cast(AssociationSocket, self.dul.socket)
+        if unsent.qsize() < _MOST_UNSENT_MESSAGES:
+            return
+        while (unsent.qsize() or connection.ready) and not self.is_lost():
+            time.sleep(_LOOK_SECONDS)
 
     def _serve_request(self, msg: Any, context_id: int) -> None:  # noqa: ANN401
         """Serve one request; called by pynetdicom's loop for each message."""
@@ -138,9 +163,6 @@ class AcceptedAssociation(Association):
         finally:
             self.is_serving = False
             self._is_paused = False
-            # Cancels of requests that are over. One that came ahead of its request's service must
-            # not be lost, so they are dropped behind a request, not before it.
-            self.dimse.cancel_req.clear()
             # A long C-MOVE sends much and receives nothing: that is not idleness of the peer.
             self.dul._idle_timer.restart()  # noqa: SLF001
 
@@ -194,8 +216,32 @@ class _Acceptor(ACSE):
                 self.acceptor.add_negotiation_item(item)
         self.send_accept()
         association.is_established = True
+        association.use_idle_timeout()
         activity_log.association_accepted(len(accepted), len(proposed))
         activity_log.contexts_refused(refused)
+
+
+class _MessageQueue(queue.Queue[Any]):
+    """The messages that wait to be served.
+
+    pynetdicom puts cancels aside by the Message ID they name. Requestors use a Message ID again, so
+    a cancel that came when its request was over would hit the next one: what is there when a
+    request arrives is older than the request, and dropped (rule D-30).
+    """
+
+    def __init__(self, association: AcceptedAssociation) -> None:
+        super().__init__()
+        self._association = association
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:  # noqa: ANN401, FBT001, FBT002
+        """Add a message, with the id of its context before it."""
+        _, message = item
+        if message.MessageIDBeingRespondedTo is None:
+            cancels = self._association.dimse.cancel_req
+            if self.empty() and not self._association.is_serving:
+                cancels.clear()
+            cancels.pop(message.MessageID, None)
+        super().put(item, block, timeout)
 
 
 class _ConnectionSocket(AssociationSocket):

@@ -137,6 +137,7 @@ class Handlers:
         )
         status, how = Status.SUCCESS, "complete"
         for identifier in found.identifiers:
+            exchange.association.wait_until_sent()
             if exchange.is_cancelled():
                 status, how = Status.CANCEL, "cancelled"
                 break
@@ -256,7 +257,7 @@ class _Exchange:
         """Send the response that a failure asks for (rules D-31, F-4)."""
         offending = list(failure.offending_elements) or None
         fields = {"ErrorComment": failure.comment, "OffendingElement": offending}
-        response = type(self.request)
+        response = type(self.request)()  # its fields are there once it is made
         self.respond(
             failure.status,
             **{keyword: value for keyword, value in fields.items() if hasattr(response, keyword)},

@@ -131,7 +131,7 @@ class AssociationPolicy:
         answer._as_scu, answer._as_scp = False, True  # noqa: SLF001 - as pynetdicom's acceptor does
         chosen = next((uid for uid in context.transfer_syntax if uid in (supported or ())), None)
         # PS3.8 9.3.3.2: an answer has one Transfer Syntax, which means nothing in a refused one.
-        answer.transfer_syntax = [chosen or context.transfer_syntax[0]]
+        answer.transfer_syntax = [chosen] if chosen else list(context.transfer_syntax[:1])
         if supported is None:
             answer.result = ContextResult.ABSTRACT_SYNTAX_NOT_SUPPORTED
         elif chosen is None:

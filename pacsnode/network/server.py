@@ -151,4 +151,9 @@ class AssociationServer:
         with self._lock:
             self._associations.add(association)
             self._report_active(len(self._associations))
-        association.start()
+        try:
+            association.start()
+        except RuntimeError as error:  # no more threads: the sender tries again later
+            _LOGGER.warning("cannot serve a connection: %s", error)
+            connection.close()
+            self.leave(association)

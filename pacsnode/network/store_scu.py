@@ -8,22 +8,25 @@ Source: PS3.4 B.2.2, C.4.2.2.2; PS3.7 9.1.1; rules E-12 to E-16, E-31, E-32.
 """
 
 import queue
+import socket
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, cast
 
 from pydicom.uid import UID
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.presentation import PresentationContext, build_context
+from pynetdicom.transport import AssociationSocket
 
 from pacsnode.catalog.records import StoredInstance
 from pacsnode.dicom.ae import RemoteAE
 from pacsnode.dicom.part10 import read_file_meta
-from pacsnode.dicom.transfer_syntax import IMPLICIT_VR_LITTLE_ENDIAN
+from pacsnode.dicom.transfer_syntax import IMPLICIT_VR_LITTLE_ENDIAN, encoding_of
 from pacsnode.network.toolkit import AssociationLimits, application_entity
 
 _MAXIMUM_CONTEXTS: Final = 128  # PS3.8 9.3.2.2: odd identifiers from 1 to 255
@@ -135,6 +138,10 @@ class StoreAssociation:
         )
         if not self._association.is_established:
             raise StoreAssociationError(why_not_established(self._association))
+        connection = cast(AssociationSocket, self._association.dul.socket).socket
+        if connection is not None:
+            # Else each request waits for the acknowledgement of the segment before it.
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._message_id = 0
         # From here on this thread takes the messages off the queue, not pynetdicom's loop.
         self._association._reactor_checkpoint.clear()  # noqa: SLF001
@@ -194,7 +201,13 @@ class StoreAssociation:
         if originator is not None:
             request.MoveOriginatorApplicationEntityTitle = originator.ae_title
             request.MoveOriginatorMessageID = originator.message_id
-        request._dataset_path = (path, data_set_offset)  # noqa: SLF001
+        is_odd = (path.stat().st_size - data_set_offset) % 2 == 1
+        if is_odd and encoding_of(instance.file.transfer_syntax_uid).is_deflated:
+            # PS3.5 A.5: a deflated data set is made even by one NUL behind its stream, which
+            # whoever made this one has left out; messages of odd length are not allowed.
+            request.DataSet = BytesIO(path.read_bytes()[data_set_offset:] + b"\0")
+        else:
+            request._dataset_path = (path, data_set_offset)  # noqa: SLF001
         self._association.dimse.send_msg(request, context_id)
         response = self._response(while_waiting)
         return StoreResult(response.Status, _reason(response))

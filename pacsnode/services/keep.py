@@ -8,6 +8,7 @@ Source: PS3.4 B.4.1; rules F-2, F-20, F-21.
 """
 
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -103,23 +104,29 @@ class Keeper:
             data_set_sha256=arrival.data_set_sha256,
             data_set_length_bytes=arrival.data_set_length_bytes,
         )
-        addition = self.catalog.add(NewInstance(arrival.header, kept, arrival.source_ae_title))
+        instance = NewInstance(arrival.header, kept, arrival.source_ae_title)
+        addition = self.catalog.add(instance)
         if addition.existing is None:
             return Keeping(Outcome.ADDED, kept.path, addition.has_other_patient)
-        return self._keep_duplicate(file, arrival.place, kept, addition.existing)
+        return self._keep_duplicate(file, arrival.place, instance, addition.existing)
 
     def _keep_duplicate(
-        self, file: IncomingFile, place: FilePlace, kept: KeptFile, existing: StoredInstance
+        self, file: IncomingFile, place: FilePlace, newcomer: NewInstance, first: StoredInstance
     ) -> Keeping:
         """Decide about an instance whose SOP Instance UID is catalogued (rule F-20)."""
-        if not self._is_sound(existing.file):
-            self.catalog.replace_file(existing.sop_instance_uid, kept)
-            if existing.file.path != kept.path:
-                self.file_store.remove(existing.file.path)
-            return Keeping(Outcome.REPLACED, kept.path)
+        path = newcomer.file.path
+        # Where the newcomer could have the very name of the first, the first was not there.
+        if first.file.path == path or not self._is_sound(first.file):
+            replacement = self.catalog.replace(newcomer)
+            if first.file.path != path:
+                # The row names the newcomer already; that must stand even if a failing disk does
+                # not let go of what was damaged, which nothing names any more.
+                with suppress(FileStoreError):
+                    self.file_store.remove(first.file.path)
+            return Keeping(Outcome.REPLACED, path, replacement.has_other_patient)
         file.withdraw()
-        if kept.data_set_sha256 == existing.file.data_set_sha256:
-            return Keeping(Outcome.ALREADY_KEPT, existing.file.path)
+        if newcomer.file.data_set_sha256 == first.file.data_set_sha256:
+            return Keeping(Outcome.ALREADY_KEPT, first.file.path)
         if self.on_duplicate is DuplicatePolicy.REJECT:
             return Keeping(Outcome.REJECTED)
         return Keeping(Outcome.IN_QUARANTINE, file.quarantine(place))

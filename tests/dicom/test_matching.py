@@ -23,12 +23,10 @@ from pacsnode.dicom.matching import (
     Universal,
     glob_pattern,
     matches,
-    normalise_text,
     parse_matching_key,
-    split_values,
-    trim,
 )
 from pacsnode.dicom.person_name import fold, fold_component_groups
+from pacsnode.dicom.text_values import normalise_text, split_values, trim
 from pacsnode.dicom.wild_card import matches_wild_card
 
 

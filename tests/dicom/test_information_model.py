@@ -1,0 +1,52 @@
+"""The information models."""
+
+import pytest
+
+from pacsnode.dicom.information_model import (
+    FIND_MODELS,
+    MOVE_MODELS,
+    PATIENT_ROOT,
+    STUDY_ROOT,
+    UNIQUE_KEYWORD,
+    Level,
+)
+
+
+def test_each_root_has_the_sop_classes_of_the_standard() -> None:
+    """FIND and MOVE of Patient Root and Study Root, and no others (A-1, A-2)."""
+    assert FIND_MODELS == {
+        "1.2.840.10008.5.1.4.1.2.1.1": PATIENT_ROOT,
+        "1.2.840.10008.5.1.4.1.2.2.1": STUDY_ROOT,
+    }
+    assert MOVE_MODELS == {
+        "1.2.840.10008.5.1.4.1.2.1.2": PATIENT_ROOT,
+        "1.2.840.10008.5.1.4.1.2.2.2": STUDY_ROOT,
+    }
+
+
+def test_the_levels_of_a_model_begin_at_its_root() -> None:
+    """PATIENT is no level of the Study Root (A-3)."""
+    assert [level.name for level in PATIENT_ROOT.levels] == ["PATIENT", "STUDY", "SERIES", "IMAGE"]
+    assert [level.name for level in STUDY_ROOT.levels] == ["STUDY", "SERIES", "IMAGE"]
+
+
+def test_each_level_has_one_unique_key() -> None:
+    """Patient ID and three UIDs (A-4)."""
+    assert UNIQUE_KEYWORD == {
+        Level.PATIENT: "PatientID",
+        Level.STUDY: "StudyInstanceUID",
+        Level.SERIES: "SeriesInstanceUID",
+        Level.IMAGE: "SOPInstanceUID",
+    }
+
+
+@pytest.mark.parametrize("level", [Level.STUDY, Level.SERIES, Level.IMAGE])
+def test_levels_below_the_patient_are_the_same_in_both_roots(level: Level) -> None:
+    """An attribute of a study, series or instance stands where it stands."""
+    assert PATIENT_ROOT.level_of(level) is STUDY_ROOT.level_of(level) is level
+
+
+def test_the_patient_belongs_to_the_study_in_the_study_root() -> None:
+    """Patient attributes are keys of the STUDY level there (A-6)."""
+    assert STUDY_ROOT.level_of(Level.PATIENT) is Level.STUDY
+    assert PATIENT_ROOT.level_of(Level.PATIENT) is Level.PATIENT

@@ -1,0 +1,262 @@
+"""A pacsnode in processes of its own: the installed command, a temporary folder, a free port."""
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.support.waiting import wait_until
+from tests.support.wire import (
+    VERIFICATION,
+    Association,
+    AssociationAbortedError,
+    AssociationRejectedError,
+    ProposedContext,
+)
+
+COMMAND = str(Path(sys.executable).parent / "pacsnode")
+
+# Below the ports the kernel gives to outgoing connections, so that none of those takes it first.
+_PORTS = range(15_000, 32_000)
+_START_SECONDS = 30
+_STOP_SECONDS = 40
+_SHOWN_LOG_LENGTH = 10_000
+
+_HERE = "127.0.0.1"
+
+
+@dataclass(slots=True)
+class Node:
+    """One node: its files, and its processes while it runs.
+
+    Attributes:
+        folder: configuration file, log, catalog and storage folder lie here, unless the settings
+            say otherwise.
+        settings: the content of the configuration file; written at each start.
+        port: where it listens.
+    """
+
+    folder: Path
+    settings: dict[str, Any]
+    port: int
+    process: subprocess.Popen[bytes] | None = field(default=None)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port for a requestor."""
+        return _HERE, self.port
+
+    @property
+    def config_file(self) -> Path:
+        """The YAML file given to every command."""
+        return self.folder / "pacsnode.yaml"
+
+    @property
+    def log_file(self) -> Path:
+        """Standard output and standard error of all runs."""
+        return self.folder / "serve.log"
+
+    @property
+    def storage_folder(self) -> Path:
+        """Where the received objects lie."""
+        return Path(self.folder / self.settings["storage"]["folder"])
+
+    @property
+    def log(self) -> str:
+        """All that the node has said so far."""
+        return self.log_file.read_text(encoding="utf-8", errors="replace")
+
+    def start(self) -> None:
+        """Start the node and wait until a C-ECHO succeeds.
+
+        Raises:
+            AssertionError: it ended instead.
+        """
+        self.launch()
+        wait_until(self._answers, "the node to answer a C-ECHO", _START_SECONDS)
+
+    def launch(self) -> subprocess.Popen[bytes]:
+        """Start the node without waiting for anything."""
+        self.write_config()
+        with self.log_file.open("ab") as log:
+            self.process = subprocess.Popen(
+                [COMMAND, "serve", "--config", str(self.config_file)],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                cwd=self.folder,
+                env=_environment(),
+                start_new_session=True,
+            )
+        return self.process
+
+    def write_config(self) -> None:
+        """Write the settings; JSON is YAML, too."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.config_file.write_text(json.dumps(self.settings, indent=2), encoding="utf-8")
+
+    def stop(self) -> int:
+        """Ask the node to stop (SIGTERM) and return its exit code."""
+        assert self.process is not None
+        self.process.terminate()
+        return self.wait()
+
+    def wait(self) -> int:
+        """Wait for the node to end by itself and return its exit code."""
+        assert self.process is not None
+        return self.process.wait(_STOP_SECONDS)
+
+    def restart(self) -> None:
+        """Stop the node gracefully, then start it on the same files."""
+        assert self.stop() == 0
+        self.start()
+
+    def signal_all(self, number: signal.Signals) -> None:
+        """Send a signal to every process of the node, the supervisor first."""
+        for pid in self.processes():
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    def kill(self) -> None:
+        """End every process of the node at once, as a crash of the machine would."""
+        if self.process is None:
+            return
+        # The session is the node's own, so this also reaches a worker born meanwhile.
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(_STOP_SECONDS)
+
+    def workers(self) -> list[int]:
+        """Return the process ids of the workers that run now."""
+        assert self.process is not None
+        return _children(self.process.pid)
+
+    def processes(self) -> list[int]:
+        """Return the process ids of supervisor and workers."""
+        assert self.process is not None
+        return [self.process.pid, *self.workers()]
+
+    def run(self, *arguments: str, timeout_seconds: float = 60) -> subprocess.CompletedProcess[str]:
+        """Run another pacsnode command on this node's configuration; see `run_command`."""
+        command, *rest = arguments
+        return run_command(
+            command,
+            "--config",
+            str(self.config_file),
+            *rest,
+            folder=self.folder,
+            timeout_seconds=timeout_seconds,
+        )
+
+    def stored_files(self) -> list[Path]:
+        """Return every file below the storage folder, whatever it is, sorted."""
+        return sorted(path for path in self.storage_folder.rglob("*") if path.is_file())
+
+    def _answers(self) -> bool:
+        assert self.process is not None
+        code = self.process.poll()
+        assert code is None, f"the node ended with exit code {code}:\n{self.log}"
+        try:
+            with Association(self.address, [ProposedContext(VERIFICATION)]) as association:
+                return association.c_echo() == 0
+        except (OSError, AssociationAbortedError, AssociationRejectedError):
+            return False
+
+
+def new_node(folder: Path, **settings: Any) -> Node:  # noqa: ANN401
+    """Return a node that was not started yet.
+
+    Args:
+        folder: may exist already.
+        settings: top-level keys of the configuration; sections are merged with the defaults of
+            the tests: two workers, loopback only, no reserve on the disk.
+    """
+    port = settings.pop("port", None) or free_port()
+    merged: dict[str, Any] = {
+        "ae_titles": ["PACSNODE"],
+        "bind_addresses": [_HERE],
+        "port": port,
+        "storage": {"folder": "storage", "reserve_bytes": 0},
+        "catalog": {"url": "sqlite:///catalog.sqlite"},
+        "processes": {"workers": 2},
+    }
+    for key, value in settings.items():
+        is_section = isinstance(value, Mapping) and key in merged
+        merged[key] = {**merged[key], **value} if is_section else value
+    return Node(folder, merged, port)
+
+
+@contextmanager
+def running_node(folder: Path, **settings: Any) -> Iterator[Node]:  # noqa: ANN401
+    """Run a node; see `new_node`. Its log must not hold a traceback in the end."""
+    node = new_node(folder, **settings)
+    try:
+        node.start()
+        yield node
+    except BaseException:
+        if node.log_file.exists():
+            sys.stderr.write(node.log[-_SHOWN_LOG_LENGTH:])
+        raise
+    finally:
+        node.kill()
+    before, traceback, after = node.log.partition("Traceback")
+    assert not traceback, before[-500:] + traceback + after[:3000]
+
+
+def run_command(
+    *arguments: str,
+    folder: Path,
+    environment: Mapping[str, str] | None = None,
+    timeout_seconds: float = 60,
+) -> subprocess.CompletedProcess[str]:
+    """Run a pacsnode command in this folder and return exit code, output and error output."""
+    return subprocess.run(
+        [COMMAND, *arguments],
+        cwd=folder,
+        env=_environment(environment),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=timeout_seconds,
+    )
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on, drawn at random for tests that run side by side."""
+    while True:
+        port = random.choice(_PORTS)  # noqa: S311 - nothing secret
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with suppress(OSError):
+                probe.bind((_HERE, port))
+                return port
+
+
+def _environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the environment for a node: no override of the configuration from outside."""
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("PACSNODE_")}
+    # Wide enough that no table of the command line is folded.
+    return {**clean, "COLUMNS": "400", "NO_COLOR": "1", **(more or {})}
+
+
+def _children(parent: int) -> list[int]:
+    """Return the process ids of the living children of a process."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        with suppress(OSError):
+            # The command name may hold blanks and brackets: what follows its end is fixed.
+            state, parent_pid = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
+            if int(parent_pid) == parent and state != "Z":
+                found.append(int(entry.name))
+    return sorted(found)
