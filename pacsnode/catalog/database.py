@@ -62,8 +62,8 @@ class CatalogDatabase:
             raise CatalogError(f"catalog {self.path}: {error.strerror}") from error
         self.peewee: Database = PooledSqliteDatabase(
             str(self.path),
-            pragmas=_PRAGMAS,
-            timeout=busy_timeout_seconds,
+            # Not `timeout=`: that would be how long to wait for a place in the pool.
+            pragmas={"busy_timeout": round(busy_timeout_seconds * 1000), **_PRAGMAS},
             max_connections=_UNLIMITED,
             check_same_thread=False,
             autoconnect=False,  # a query outside of reading() or writing() is an error

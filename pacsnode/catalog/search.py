@@ -169,7 +169,9 @@ def _page(database: CatalogDatabase, query: Query, keys: Sequence[int]) -> list[
     }
     matches = []
     for key in keys:
-        row = rows[key]
+        row = rows.get(key)
+        if row is None:
+            continue  # replaced by another instance since its key was read
         values = dict(zip(keywords, row[len(key_columns) + len(path) :], strict=True))
         for keyword, (level, texts) in computed.items():
             values[keyword] = texts[row[level]]

@@ -55,11 +55,13 @@ class DataElement:
         tag: group in the upper, element in the lower 16 bits.
         vr: two capital letters; for an implicit VR the one of the data dictionary, else UN.
         value: the value field as it is encoded, padding included; empty if its length is undefined.
+        item_count: of a sequence; 0 for any other element.
     """
 
     tag: int
     vr: str
     value: bytes
+    item_count: int = 0
 
 
 def read_elements(
@@ -201,7 +203,9 @@ class _Walk:
             if wanted is None or tag in wanted:
                 is_defined = length != _UNDEFINED_LENGTH
                 value = bytes(self._data_set[start:position]) if is_defined else b""
-                found[tag] = DataElement(tag, vr.decode() if vr else vr_of(tag), value)
+                name = vr.decode() if vr else vr_of(tag)
+                count = self._count_items(start, position) if name == "SQ" else 0
+                found[tag] = DataElement(tag, name, value, count)
         return found
 
     def end_of_group(self, group: int) -> int:
@@ -271,6 +275,21 @@ class _Walk:
                 raise _EndError("an item runs over the end of the data set")
             else:
                 position += length
+
+    def _count_items(self, position: int, end: int) -> int:
+        """Return how many items a sequence has, whose value lies between two positions."""
+        count = 0
+        while position < end:
+            tag, _, length, position = self._header(position, is_implicit_vr=True)
+            if tag != _ITEM:
+                return count  # the delimiter of the sequence
+            count += 1
+            if length == _UNDEFINED_LENGTH:
+                is_implicit_vr = self._is_implicit_vr
+                position = self._step_over_item(position, is_implicit_vr=is_implicit_vr, depth=0)
+            else:
+                position += length
+        return count
 
     def _step_over_item(self, position: int, *, is_implicit_vr: bool, depth: int) -> int:
         """Return where an item of undefined length ends."""

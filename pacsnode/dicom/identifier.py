@@ -121,6 +121,12 @@ def parse_query(model: InformationModel, identifier: bytes, encoding: Encoding) 
     for element in elements.values():
         if not _is_key(element.tag):
             continue
+        if element.item_count > 1:
+            raise DimseFailure(
+                Status.IDENTIFIER_DOES_NOT_MATCH,
+                f"{tag_text(element.tag)} takes one item only",
+                element.tag,
+            )
         attribute = _attribute_at(model, level, element.tag)
         if attribute is None:
             # Rule D-2: a private key alone does not make FF01.

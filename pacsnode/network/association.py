@@ -180,7 +180,8 @@ class _Acceptor(ACSE):
         association = cast(AcceptedAssociation, self.assoc)
         with label(association.label):
             request = cast(A_ASSOCIATE, self.requestor.primitive)
-            self.requestor.ae_title = association.calling_ae_title
+            # Past its setter, which refuses a title that says nothing (rule H-2).
+            self.requestor._ae_title = association.calling_ae_title  # noqa: SLF001
             refusal = self._gate_refusal(request, association)
             if refusal is not None:
                 self.send_reject(*refusal.rejection)
@@ -235,8 +236,8 @@ class _MessageQueue(queue.Queue[Any]):
 
     def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:  # noqa: ANN401, FBT001, FBT002
         """Add a message, with the id of its context before it."""
-        _, message = item
-        if message.MessageIDBeingRespondedTo is None:
+        _, message = item  # None: pynetdicom's mark that nothing more comes
+        if message is not None and message.MessageIDBeingRespondedTo is None:
             cancels = self._association.dimse.cancel_req
             if self.empty() and not self._association.is_serving:
                 cancels.clear()
