@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn, Protocol, TypeVar
 
-from bench_machine import describe_machine
+from bench_machine import ForeignLoad, describe_machine
 from bench_objects import KINDS
 from bench_peers import PEERS, PeerError
 from bench_plan import ENVIRONMENTS, Folders, Plan, measure
@@ -65,7 +65,8 @@ def main() -> int:
 
 
 def _run(plan: Plan, folders: Folders, *, as_markdown: bool) -> None:
-    machine = describe_machine(folders.servers)  # before the bench itself makes it busy
+    machine = describe_machine(folders.servers)
+    foreign_load = ForeignLoad()
     report = Report(plan, as_markdown=as_markdown)
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
@@ -75,9 +76,10 @@ def _run(plan: Plan, folders: Folders, *, as_markdown: bool) -> None:
             progress.update(task, description=text, advance=1)
 
         tables = list(measure(plan, folders, step))
+    foreign_cores = foreign_load.cores()
     for table in tables:
         report.print_table(table)
-    report.print_remarks(machine)
+    report.print_remarks(machine, foreign_cores)
 
 
 def _parse_arguments() -> argparse.Namespace:

@@ -21,24 +21,37 @@ class Machine:
     Attributes:
         lines: what to print.
         is_disk_volatile: the servers write to memory, so that syncing costs nothing.
-        is_busy: others were using the processor before the bench began.
     """
 
     lines: list[str]
     is_disk_volatile: bool
-    is_busy: bool
+
+
+class ForeignLoad:
+    """Watches how much of the processors was used by others than the bench."""
+
+    def __init__(self) -> None:
+        """Begin to watch."""
+        self._began_at = time.monotonic()
+        self._busy_seconds = _busy_seconds()
+        self._own_seconds = _own_seconds()
+
+    def cores(self) -> float:
+        """Return how many cores others kept busy until now, on average: 1.0 is one.
+
+        The kernel counts as others; so do processes of this bench that have not ended.
+        """
+        busy_seconds = _busy_seconds() - self._busy_seconds
+        own_seconds = _own_seconds() - self._own_seconds
+        return max(busy_seconds - own_seconds, 0.0) / (time.monotonic() - self._began_at)
 
 
 def describe_machine(folder: Path) -> Machine:
     """Describe the machine, and the file system of the folder that the servers write to."""
     cores = len(os.sched_getaffinity(0))
-    load = os.getloadavg()[0]
     file_system = _output("findmnt", "-no", "FSTYPE", "-T", str(folder)) or "unknown"
     lines = [
-        (
-            f"CPU: {_cpu_model()}, {cores} cores; memory: {_memory_gib():.0f} GiB; "
-            f"load before the run: {load:.1f}"
-        ),
+        f"CPU: {_cpu_model()}, {cores} cores; memory: {_memory_gib():.0f} GiB",
         (
             f"Disk: {file_system}; writing {_PROBE_LENGTH_BYTES // 1024} KiB and syncing takes "
             f"{_sync_milliseconds(folder):.2f} ms (median)"
@@ -49,7 +62,21 @@ def describe_machine(folder: Path) -> Machine:
         ),
     ]
     is_volatile = file_system in {"tmpfs", "ramfs", "overlay"}
-    return Machine(lines, is_volatile, is_busy=load > cores / 4)
+    return Machine(lines, is_volatile)
+
+
+def _busy_seconds() -> float:
+    """Return the processor time that all processors have been at work, since the start."""
+    first_line = Path("/proc/stat").read_text(encoding="ascii").partition("\n")[0]
+    # proc_stat(5): user, nice, system, idle, iowait, irq, softirq, steal, ...
+    user, nice, system, _, _, irq, softirq, steal = map(int, first_line.split()[1:9])
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+
+
+def _own_seconds() -> float:
+    """Return the processor time of this process and of its descendants that have ended."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 def _cpu_model() -> str:

@@ -12,6 +12,7 @@ from rich.table import Table as RichTable
 
 _MILLISECONDS_PER_SECOND = 1000
 _PERCENTILE = 95
+_BEARABLE_CORES = 0.3  # the kernel, which syncs for the servers, needs some of it
 _NARROWEST = 120  # columns; wide enough for three peers where the output is no terminal
 
 
@@ -40,10 +41,15 @@ class Report:
         """Print the two tables of one environment."""
         self._print_grid(_rates(table, self._peers))
         self._print_grid(_set_ups(table, self._peers))
-        self._print_lines(_failures(table, self._peers))
+        self._print_lines([*_failures(table, self._peers), _sender_load(table, self._peers)])
 
-    def print_remarks(self, machine: Machine) -> None:
-        """Print what one has to know to read the tables."""
+    def print_remarks(self, machine: Machine, foreign_cores: float) -> None:
+        """Print what one has to know to read the tables.
+
+        Args:
+            machine: where they come from.
+            foreign_cores: how many cores others kept busy meanwhile.
+        """
         plan = self._plan
         lines = [
             (
@@ -61,8 +67,11 @@ class Report:
         ]
         if machine.is_disk_volatile:
             lines.append("Caution: this file system may not be on a disk; see --folder.")
-        if machine.is_busy:
-            lines.append("Caution: something else kept this machine busy when the bench began.")
+        if foreign_cores > _BEARABLE_CORES:
+            lines.append(
+                f"Caution: other programs kept {foreign_cores:.1f} cores of this machine busy "
+                "during the run; the figures are too low."
+            )
         self._print_lines(lines)
 
     def _print_grid(self, grid: _Grid) -> None:
@@ -153,6 +162,12 @@ def _failures(table: Table, peers: Sequence[Peer]) -> list[str]:
                     f"{row.failed(peer)} of {offered} instances failed: {causes}"
                 )
     return lines
+
+
+def _sender_load(table: Table, peers: Sequence[Peer]) -> str:
+    """Return a line that tells whether the senders may have been what limits the rates."""
+    cores = max(row.sender_load(peer) for row in table.rows for peer in peers)
+    return f"The senders together used at most {cores:.1f} cores in a row of this table."
 
 
 def _markdown_row(cells: Sequence[str]) -> str:
