@@ -100,7 +100,7 @@ class Handlers:
 
     def _store(self, exchange: "_Exchange") -> None:
         request, association = exchange.request, exchange.association
-        if request.DataSet is None:
+        if request.DataSet is None or not request.DataSet.getbuffer().nbytes:
             raise DimseFailure(Status.CANNOT_UNDERSTAND, "the request has no data set")
         with request.DataSet.getbuffer() as data_set:
             response = store(
@@ -224,9 +224,10 @@ class _Exchange:
     def identifier(self) -> bytes:
         """Return the encoded identifier of a query or retrieve request."""
         identifier = self.request.Identifier
-        if identifier is None:
+        content = bytes(identifier.getvalue()) if identifier is not None else b""
+        if not content:
             raise DimseFailure(Status.IDENTIFIER_UNDECODABLE, "the request has no identifier")
-        return bytes(identifier.getvalue())
+        return content
 
     def check_sop_class(self) -> None:
         """Refuse a command whose class is not its context's (rule B-19)."""

@@ -127,11 +127,12 @@ class AssociationPolicy:
 
         answer = PresentationContext()
         answer.context_id = context.context_id
-        answer.abstract_syntax = context.abstract_syntax
+        # Past the setters: they check again, and at length, what the request's have checked.
+        answer._abstract_syntax = context.abstract_syntax  # noqa: SLF001
         answer._as_scu, answer._as_scp = False, True  # noqa: SLF001 - as pynetdicom's acceptor does
         chosen = next((uid for uid in context.transfer_syntax if uid in (supported or ())), None)
         # PS3.8 9.3.3.2: an answer has one Transfer Syntax, which means nothing in a refused one.
-        answer.transfer_syntax = [chosen] if chosen else list(context.transfer_syntax[:1])
+        answer._transfer_syntax = [chosen] if chosen else list(context.transfer_syntax[:1])  # noqa: SLF001
         if supported is None:
             answer.result = ContextResult.ABSTRACT_SYNTAX_NOT_SUPPORTED
         elif chosen is None:

@@ -5,6 +5,8 @@ Source: PS3.8 9.3; rules H-2, H-6, H-14.
 
 from dataclasses import dataclass
 
+from pydicom import config
+from pydicom.config import IGNORE, settings
 from pynetdicom import AE, _config, dul
 from pynetdicom.pdu import A_ASSOCIATE_RQ
 
@@ -66,6 +68,8 @@ def configure_pynetdicom() -> None:
     _config.LOG_HANDLER_LEVEL = "none"
     _config.LOG_REQUEST_IDENTIFIERS = False
     _config.LOG_RESPONSE_IDENTIFIERS = False
+    # pydicom would check each UID of a negotiation several times, a third of the time it takes.
+    settings.reading_validation_mode = IGNORE
     # Rule H-2: odd titles do not abort an association, our own policy decides. Invalid UIDs are
     # answered by their proper status (0x0117), not by an abort.
     _config.CODECS = ("ascii", "latin-1")
@@ -74,6 +78,9 @@ def configure_pynetdicom() -> None:
         "AE": lambda _: (True, ""),
         "UI": lambda _: (True, ""),
     }
+    # pydicom would check the values of command sets again, and warn of each it does not like.
+    config.settings.reading_validation_mode = config.IGNORE
+    config.settings.writing_validation_mode = config.IGNORE
 
 
 def application_entity(ae_title: str, limits: AssociationLimits) -> AE:
