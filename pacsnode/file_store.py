@@ -29,8 +29,8 @@ from types import TracebackType
 from typing import BinaryIO, Final, Self
 
 from pacsnode.dicom.uid import is_valid_uid
+from pacsnode.folders import FOLDER_MODE, make_folder, sync
 
-_FOLDER_MODE: Final = 0o750
 _FILE_MODE: Final = 0o640
 _REMEMBERED_FOLDERS: Final = 10_000
 _NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -107,7 +107,7 @@ class IncomingFile:
         try:
             shutil.copyfile(source, self._path)
             self._path.chmod(_FILE_MODE)
-            _sync(self._path)
+            sync(self._path)
         except OSError as error:
             raise _failure("cannot copy the file", error) from error
 
@@ -119,7 +119,7 @@ class IncomingFile:
         """
         try:
             os.link(source.resolve(), self._path)  # Linux would link a symbolic link itself
-            _sync(self._path)
+            sync(self._path)
         except OSError as error:
             raise _failure("cannot link the file", error) from error
 
@@ -164,8 +164,8 @@ class IncomingFile:
         self.withdraw()
         try:
             folder = self._store.quarantine_folder
-            folder.mkdir(mode=_FOLDER_MODE, exist_ok=True)
-            _sync(self._store.folder)
+            folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
+            sync(self._store.folder)
             path = folder / f"{place.sop_instance_uid}.{secrets.token_hex(4)}.dcm"
             _link_durably(self._path, path)
         except OSError as error:
@@ -214,10 +214,10 @@ class FileStore:
         self._lock = -1
         self._durable_folders: set[Path] = set()
         try:
-            _make_folder(folder)
+            make_folder(folder)
             for path in (folder / "incoming", self._studies):
-                path.mkdir(mode=_FOLDER_MODE, exist_ok=True)
-            _sync(folder)
+                path.mkdir(mode=FOLDER_MODE, exist_ok=True)
+            sync(folder)
             self._lock = self._make_incoming_folder()
             self._check_hard_links()
         except OSError as error:
@@ -333,10 +333,10 @@ class FileStore:
         """
         if folder in self._durable_folders and folder.is_dir():  # a person may have removed it
             return
-        folder.parent.mkdir(mode=_FOLDER_MODE, exist_ok=True)
-        folder.mkdir(mode=_FOLDER_MODE, exist_ok=True)
-        _sync(folder.parent)
-        _sync(self._studies)
+        folder.parent.mkdir(mode=FOLDER_MODE, exist_ok=True)
+        folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
+        sync(folder.parent)
+        sync(self._studies)
         if len(self._durable_folders) >= _REMEMBERED_FOLDERS:
             self._durable_folders.clear()
         self._durable_folders.add(folder)
@@ -344,7 +344,7 @@ class FileStore:
     def _make_incoming_folder(self) -> int:
         """Make this writer's folder and return the descriptor that holds its lock."""
         with self._incoming_lock():
-            self._incoming.mkdir(mode=_FOLDER_MODE)
+            self._incoming.mkdir(mode=FOLDER_MODE)
             return _lock(self._incoming)
 
     @contextmanager
@@ -399,14 +399,6 @@ def _write_all(descriptor: int, fragment: bytes | memoryview) -> None:
         rest = rest[os.write(descriptor, rest) :]
 
 
-def _make_folder(folder: Path) -> None:
-    """Make a folder with those above it, durably."""
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
-    for path in missing:
-        _sync(path.parent)
-
-
 def _link_durably(path: Path, name: Path) -> None:
     """Give a file another name, on the disk when this returns; or leave no such name.
 
@@ -416,19 +408,10 @@ def _link_durably(path: Path, name: Path) -> None:
     """
     os.link(path, name)
     try:
-        _sync(name.parent)
+        sync(name.parent)
     except OSError:
         name.unlink(missing_ok=True)
         raise
-
-
-def _sync(path: Path) -> None:
-    """Bring a file's content, or a folder's names, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _lock(folder: Path) -> int:

@@ -18,6 +18,7 @@ from peewee import Database, PeeweeException
 from playhouse.pool import PooledSqliteDatabase
 
 from pacsnode.catalog.records import CatalogError
+from pacsnode.folders import make_folder
 
 _SQLITE_SCHEME: Final = "sqlite:///"
 _PRAGMAS: Final = {
@@ -26,7 +27,6 @@ _PRAGMAS: Final = {
 }
 # One for each association at work at the same moment; they are kept and used again.
 _UNLIMITED: Final = 0
-_FOLDER_MODE: Final = 0o750
 
 
 class CatalogDatabase:
@@ -56,7 +56,7 @@ class CatalogDatabase:
             raise CatalogError(f"catalog URL {url}: only {_SQLITE_SCHEME}PATH is supported")
         self.path = Path(url.removeprefix(_SQLITE_SCHEME))
         try:
-            self.path.parent.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
+            make_folder(self.path.parent)
             self._writers = _WriterQueue(self.path.with_name(self.path.name + ".lock"))
         except OSError as error:
             raise CatalogError(f"catalog {self.path}: {error.strerror}") from error

@@ -146,7 +146,7 @@ def test_nested_sequences_of_undefined_length_are_stepped_over() -> None:
     inner = _long(0x00081110, b"SQ", _in_items(inner_id, b""), _UNDEFINED)
     data_set = _long(0x00081115, b"SQ", _in_items(inner_id + inner, inner), _UNDEFINED) + _LAST
     elements = read_elements(data_set, _EXPLICIT)
-    assert elements[0x00081115] == DataElement(0x00081115, "SQ", b"")
+    assert elements[0x00081115] == DataElement(0x00081115, "SQ", b"", item_count=2)
     assert elements[0x00100020].value == b"LAST"
     assert len(elements) == 2
 
@@ -157,6 +157,16 @@ def test_items_with_and_without_length_may_stand_side_by_side() -> None:
     items = _implicit(_ITEM, inner_id) + _in_items(inner_id)
     data_set = _long(0x00081115, b"SQ", items, _UNDEFINED) + _LAST
     assert read_elements(data_set, _EXPLICIT)[0x00100020].value == b"LAST"
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3])
+def test_the_items_of_a_sequence_are_counted(count: int) -> None:
+    """With and without length, of the sequence and of the items; nested ones do not count."""
+    nested = _long(0x00081110, b"SQ", _in_items(b"", b""), _UNDEFINED)
+    undefined = _long(0x00081115, b"SQ", _in_items(*[nested] * count), _UNDEFINED)
+    defined = _long(0x00081115, b"SQ", _implicit(_ITEM, nested) * count)
+    for data_set in (undefined + _LAST, defined + _LAST):
+        assert read_elements(data_set, _EXPLICIT)[0x00081115].item_count == count
 
 
 def test_un_of_undefined_length_holds_implicit_vr() -> None:
@@ -341,7 +351,7 @@ def test_a_damaged_deflated_data_set_raises_nothing_but_a_data_set_error(garbage
         read_elements(_deflate(garbage), _DEFLATED)
 
 
-# Truncated, or without what makes a DICOM file: no node may take them for sound.
+# Truncated, without what makes a DICOM file, or (SC_rgb_jpeg) not encoded as they say.
 _DAMAGED_FILES = {
     "ExplVR_BigEndNoMeta.dcm",
     "ExplVR_LitEndNoMeta.dcm",
@@ -378,7 +388,7 @@ def test_a_real_file_is_read_as_pydicom_reads_it(path: Path) -> None:
 
 @pytest.mark.parametrize("name", sorted(_DAMAGED_FILES))
 def test_a_damaged_real_file_is_refused(name: str) -> None:
-    """A truncated data set, and a file without File Meta Information, are noticed (F-3)."""
+    """What is truncated, wrongly encoded or no DICOM file is noticed (F-3)."""
     (path,) = (path for path in _PYDICOM_FILES if path.name == name)
     with pytest.raises((Part10Error, DataSetError)):
         _read_file(path)

@@ -189,7 +189,9 @@ def _wheel_folder(root: Path) -> Path:
         environment = folder.with_name(f"{folder.name}.venv")
         _run_quietly([_python(version), "-m", "venv", str(environment)])
         pip = [str(environment / "bin" / "python"), "-m", "pip", "--disable-pip-version-check"]
-        _run_quietly([*pip, "wheel", "--quiet", f"--wheel-dir={folder}", *requirements])
+        # sdnotify comes as source only; PEP 517 builds it without a package "wheel" around.
+        wheel = ["wheel", "--quiet", "--use-pep517", f"--wheel-dir={folder}"]
+        _run_quietly([*pip, *wheel, *requirements])
         shutil.rmtree(environment)
 
     return _cached(name, build)

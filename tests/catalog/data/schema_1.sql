@@ -1,0 +1,143 @@
+-- The first schema of the catalog as it was released, with one instance. Never to be changed.
+BEGIN TRANSACTION;
+CREATE TABLE instance (
+        key INTEGER PRIMARY KEY,
+        series_key BIGINT NOT NULL REFERENCES series (key),
+        transfer_syntax_uid TEXT NOT NULL,
+        path TEXT NOT NULL,
+        data_set_sha256 BLOB NOT NULL,
+        data_set_length_bytes BIGINT NOT NULL,
+        source_ae_title TEXT NOT NULL,
+        received_at TEXT NOT NULL,
+        stated_patient_id TEXT,
+        stated_issuer_of_patient_id TEXT,
+        sop_instance_uid TEXT NOT NULL,
+        instance_number TEXT,
+        instance_number_number DOUBLE PRECISION,
+        sop_class_uid TEXT NOT NULL,
+        content_date TEXT,
+        content_date_day INTEGER,
+        content_time TEXT,
+        content_time_from BIGINT,
+        content_time_to BIGINT,
+        acquisition_number TEXT,
+        acquisition_number_number DOUBLE PRECISION,
+        number_of_frames TEXT,
+        number_of_frames_number DOUBLE PRECISION,
+        container_identifier TEXT,
+        container_identifier_match TEXT
+    );
+INSERT INTO "instance" VALUES(1,1,'1.2.840.10008.1.2.1','studies/1.4.1',X'0000000000000000000000000000000000000000000000000000000000000000',100,'SENDER','2026-01-01T00:00:00.000+00:00','EX1',NULL,'1.4.1','1',1.0,'1.2.840.10008.5.1.4.1.1.2',NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL);
+CREATE TABLE patient (
+        key INTEGER PRIMARY KEY,
+        patient_id TEXT,
+        patient_id_match TEXT,
+        patient_name TEXT,
+        patient_name_folded TEXT,
+        patient_name_alphabetic TEXT,
+        patient_name_ideographic TEXT,
+        patient_name_phonetic TEXT,
+        issuer_of_patient_id TEXT,
+        issuer_of_patient_id_match TEXT,
+        patient_birth_date TEXT,
+        patient_birth_date_day INTEGER,
+        patient_birth_time TEXT,
+        patient_birth_time_from BIGINT,
+        patient_birth_time_to BIGINT,
+        patient_sex TEXT,
+        other_patient_names TEXT,
+        ethnic_group TEXT,
+        ethnic_group_match TEXT,
+        patient_comments TEXT,
+        patient_comments_match TEXT
+    );
+INSERT INTO "patient" VALUES(1,'EX1','EX1','Example^Emma','example^emma','example^emma',NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL);
+CREATE TABLE schema_version (version INTEGER NOT NULL);
+INSERT INTO "schema_version" VALUES(1);
+CREATE TABLE series (
+        key INTEGER PRIMARY KEY,
+        study_key BIGINT NOT NULL REFERENCES study (key),
+        series_instance_uid TEXT NOT NULL,
+        modality TEXT,
+        series_number TEXT,
+        series_number_number DOUBLE PRECISION,
+        series_description TEXT,
+        series_description_match TEXT,
+        series_date TEXT,
+        series_date_day INTEGER,
+        series_time TEXT,
+        series_time_from BIGINT,
+        series_time_to BIGINT,
+        body_part_examined TEXT,
+        laterality TEXT,
+        protocol_name TEXT,
+        protocol_name_match TEXT,
+        performed_procedure_step_start_date TEXT,
+        performed_procedure_step_start_date_day INTEGER,
+        performed_procedure_step_start_time TEXT,
+        performed_procedure_step_start_time_from BIGINT,
+        performed_procedure_step_start_time_to BIGINT,
+        frame_of_reference_uid TEXT,
+        manufacturer TEXT,
+        manufacturer_match TEXT,
+        manufacturer_model_name TEXT,
+        manufacturer_model_name_match TEXT,
+        institution_name TEXT,
+        institution_name_match TEXT,
+        station_name TEXT,
+        station_name_match TEXT
+    );
+INSERT INTO "series" VALUES(1,1,'1.3.1','CT','1',1.0,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL);
+CREATE TABLE study (
+        key INTEGER PRIMARY KEY,
+        patient_key BIGINT NOT NULL REFERENCES patient (key),
+        study_instance_uid TEXT NOT NULL,
+        study_date TEXT,
+        study_date_day INTEGER,
+        study_time TEXT,
+        study_time_from BIGINT,
+        study_time_to BIGINT,
+        accession_number TEXT,
+        accession_number_match TEXT,
+        study_id TEXT,
+        study_id_match TEXT,
+        referring_physician_name TEXT,
+        referring_physician_name_folded TEXT,
+        referring_physician_name_alphabetic TEXT,
+        referring_physician_name_ideographic TEXT,
+        referring_physician_name_phonetic TEXT,
+        study_description TEXT,
+        study_description_match TEXT,
+        name_of_physicians_reading_study TEXT,
+        admitting_diagnoses_description TEXT,
+        patient_age TEXT,
+        patient_size TEXT,
+        patient_size_number DOUBLE PRECISION,
+        patient_weight TEXT,
+        patient_weight_number DOUBLE PRECISION,
+        occupation TEXT,
+        occupation_match TEXT,
+        additional_patient_history TEXT,
+        additional_patient_history_match TEXT,
+        other_study_numbers TEXT
+    );
+INSERT INTO "study" VALUES(1,1,'1.2.1','20200115',20200115,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL);
+CREATE UNIQUE INDEX patient_identity
+    ON patient (patient_id_match, COALESCE(issuer_of_patient_id_match, ''))
+    ;
+CREATE INDEX patient_name_folded ON patient (patient_name_folded);
+CREATE INDEX patient_name_alphabetic ON patient (patient_name_alphabetic);
+CREATE INDEX patient_name_ideographic ON patient (patient_name_ideographic);
+CREATE INDEX patient_name_phonetic ON patient (patient_name_phonetic);
+CREATE INDEX patient_birth_date ON patient (patient_birth_date_day);
+CREATE UNIQUE INDEX study_uid ON study (study_instance_uid);
+CREATE INDEX study_patient ON study (patient_key);
+CREATE INDEX study_date ON study (study_date_day, study_instance_uid);
+CREATE INDEX study_accession_number ON study (accession_number_match);
+CREATE INDEX study_id ON study (study_id_match);
+CREATE UNIQUE INDEX series_uid ON series (study_key, series_instance_uid);
+CREATE INDEX series_uid_alone ON series (series_instance_uid);
+CREATE INDEX series_modality ON series (modality, study_key);
+CREATE UNIQUE INDEX instance_uid ON instance (sop_instance_uid);
+CREATE INDEX instance_series ON instance (series_key, sop_class_uid);
+COMMIT;

@@ -1,0 +1,142 @@
+"""Import of DICOM files that exist already."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from pacsnode.catalog.catalog import Catalog
+from pacsnode.catalog.records import Addition, CatalogError, NewInstance
+from pacsnode.file_store import FileStoreError
+from pacsnode.services.import_file import ImportMode, ImportRefused, import_file
+from pacsnode.services.keep import Keeper, Outcome
+from tests.support.archive import files_below, send
+from tests.support.instances import ct_data_set, encoded, write_instance
+
+
+def _file(tmp_path: Path, **attributes: object) -> Path:
+    """A DICOM file with a preamble of its own."""
+    path = write_instance(encoded(ct_data_set(**attributes)), tmp_path / "in" / "a.dcm")
+    path.write_bytes(b"II*\0" + path.read_bytes()[4:])
+    return path
+
+
+@pytest.mark.parametrize("mode", list(ImportMode))
+def test_an_imported_file_keeps_every_byte(
+    keeper: Keeper, tmp_path: Path, mode: ImportMode
+) -> None:
+    """Its own preamble and File Meta Information included; the source stays."""
+    path = _file(tmp_path)
+    before = path.read_bytes()
+    keeping = import_file(path, keeper, mode)
+    kept = keeper.file_store.path(keeping.path)
+    assert keeping.outcome is Outcome.ADDED
+    assert kept.read_bytes() == path.read_bytes() == before
+    assert kept.samefile(path) == (mode is ImportMode.LINK)
+    assert files_below(keeper.file_store.folder) == [keeping.path]
+
+
+def test_an_imported_instance_is_catalogued_without_a_sender(
+    keeper: Keeper, tmp_path: Path
+) -> None:
+    """The digest is that of the data set: sent again, it is known (F-20)."""
+    instance = encoded(ct_data_set())
+    import_file(write_instance(instance, tmp_path / "a.dcm"), keeper, ImportMode.COPY)
+    assert send(instance, keeper).keeping.outcome is Outcome.ALREADY_KEPT
+
+
+def test_a_file_imported_again_is_known(keeper: Keeper, tmp_path: Path) -> None:
+    """An import that was interrupted can be run again."""
+    path = _file(tmp_path)
+    first = import_file(path, keeper, ImportMode.LINK)
+    again = import_file(path, keeper, ImportMode.LINK)
+    assert (again.outcome, again.path) == (Outcome.ALREADY_KEPT, first.path)
+    assert path.exists()
+
+
+def test_the_data_set_says_which_instance_it_is(keeper: Keeper, tmp_path: Path) -> None:
+    """File Meta Information that names another one does not count (F-7)."""
+    instance = encoded(ct_data_set())
+    path = write_instance(instance, tmp_path / "a.dcm")
+    other = "9" * len(instance.sop_instance_uid)
+    content = path.read_bytes().replace(instance.sop_instance_uid.encode(), other.encode(), 1)
+    path.write_bytes(content)
+    import_file(path, keeper, ImportMode.COPY)
+    assert keeper.catalog.stored_instance(instance.sop_instance_uid) is not None
+    assert keeper.catalog.stored_instance(other) is None
+
+
+@pytest.mark.parametrize("mode", list(ImportMode))
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "the prefix DICM is missing"),
+        (b"\x89PNG" + bytes(200), "the prefix DICM is missing"),
+        (bytes(128) + b"DICM", "lacks a valid Transfer Syntax UID"),
+    ],
+)
+def test_what_is_no_dicom_file_is_refused(
+    keeper: Keeper, tmp_path: Path, mode: ImportMode, content: bytes, reason: str
+) -> None:
+    """The reason is for the administrator."""
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    with pytest.raises(ImportRefused, match=reason):
+        import_file(path, keeper, mode)
+    assert files_below(keeper.file_store.folder) == []
+
+
+def test_a_truncated_file_is_refused(keeper: Keeper, tmp_path: Path) -> None:
+    """It was not copied to its end."""
+    path = _file(tmp_path)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ImportRefused, match="undecodable"):
+        import_file(path, keeper, ImportMode.COPY)
+
+
+@pytest.mark.parametrize("keyword", ["SOPClassUID", "SOPInstanceUID", "StudyInstanceUID"])
+def test_a_file_without_an_identifying_uid_is_refused(
+    keeper: Keeper, tmp_path: Path, keyword: str
+) -> None:
+    """The reason names the attribute, and no value of it."""
+    with pytest.raises(ImportRefused, match=f"{keyword} is missing"):
+        import_file(_file(tmp_path, **{keyword: None}), keeper, ImportMode.COPY)
+
+
+@pytest.mark.parametrize("name", ["missing", "."])
+def test_what_cannot_be_read_is_refused(keeper: Keeper, tmp_path: Path, name: str) -> None:
+    """A missing file, and a folder."""
+    with pytest.raises(ImportRefused, match="cannot be read"):
+        import_file(tmp_path / name, keeper, ImportMode.COPY)
+
+
+def test_a_full_disk_is_not_the_fault_of_the_file(
+    keeper: Keeper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store's error is raised, and nothing is left."""
+
+    def fail(*_arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = _file(tmp_path)
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(FileStoreError, match="No space left"):
+        import_file(path, keeper, ImportMode.COPY)
+    assert files_below(keeper.file_store.folder) == []
+
+
+def test_a_failing_catalog_leaves_the_source_alone(
+    keeper: Keeper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was linked is taken back; the administrator's own file is not."""
+
+    def fail(_catalog: Catalog, _instance: NewInstance) -> Addition:
+        raise CatalogError("disk I/O error")
+
+    path = _file(tmp_path)
+    monkeypatch.setattr(Catalog, "add", fail)
+    with pytest.raises(CatalogError):
+        import_file(path, keeper, ImportMode.LINK)
+    assert files_below(keeper.file_store.folder) == []
+    assert path.exists()
