@@ -29,6 +29,7 @@ from pacsnode.logs import configure_logging
 from pacsnode.network.echo_scu import echo as send_echo
 from pacsnode.services.import_file import ImportMode, ImportRefused, import_file
 from pacsnode.services.keep import DuplicatePolicy, Keeper, Keeping, Outcome
+from pacsnode.services.recover import recover
 
 app = typer.Typer(
     help="A DICOM archive node: receives, keeps, catalogues, answers, re-sends.",
@@ -233,9 +234,12 @@ def _keeper(settings: Settings) -> Keeper:
     catalog = _open(open_catalog, settings)
     try:
         file_store = open_file_store(settings)
-    except FileStoreError as error:
+        recover(file_store, catalog)  # what an import that was interrupted has left
+    except (FileStoreError, OSError) as error:
         catalog.close()
         _fail(ExitCode.STORAGE_UNUSABLE, str(error))
+    except CatalogError as error:
+        _fail(ExitCode.CATALOG_UNUSABLE, str(error))
     return Keeper(file_store, catalog, DuplicatePolicy(settings.storage.on_duplicate))
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from pacsnode.dicom.instance import read_instance
 from pacsnode.dicom.part10 import Part10Error, read_file_meta
 from pacsnode.dicom.status import DimseFailure
+from pacsnode.dicom.transfer_syntax import STORAGE_TRANSFER_SYNTAXES
 from pacsnode.services.keep import Arrival, Keeper, Keeping, data_set_digest
 
 
@@ -31,22 +32,36 @@ def import_file(path: Path, keeper: Keeper, mode: ImportMode) -> Keeping:
     """Keep and catalogue a file; when this returns it is on the disk, file and row.
 
     Raises:
-        ImportRefused: it is not a DICOM file, has no data set we can decode, or lacks an
-            identifying UID.
+        ImportRefused: it is not a DICOM file, its transfer syntax is none that we keep, it has no
+            data set we can decode, or lacks an identifying UID.
         FileStoreError: the store cannot take it: that is not the file's fault.
         CatalogError: the catalog cannot take it.
     """
-    arrival = _arrival(path)
+    _check_is_dicom(path)
     with keeper.file_store.incoming() as file:
         if mode is ImportMode.LINK:
             file.link_from(path)
         else:
             file.copy_from(path)
-        return keeper.keep(file, arrival)
+        # What is kept is looked at, not its source, which may change meanwhile.
+        return keeper.keep(file, _arrival(file.path))
+
+
+def _check_is_dicom(path: Path) -> None:
+    """Refuse, before it is copied, what is not a DICOM file or cannot be read."""
+    try:
+        with path.open("rb") as file:
+            meta = read_file_meta(file)
+    except Part10Error as error:
+        raise ImportRefused(str(error)) from error
+    except OSError as error:
+        raise ImportRefused(f"cannot be read: {error.strerror}") from error
+    if meta.transfer_syntax_uid not in STORAGE_TRANSFER_SYNTAXES:
+        raise ImportRefused(f"transfer syntax {meta.transfer_syntax_uid} is not kept")
 
 
 def _arrival(path: Path) -> Arrival:
-    """Return what a file holds."""
+    """Return what a file in the store holds."""
     try:
         with path.open("rb") as file:
             meta = read_file_meta(file)
@@ -57,8 +72,6 @@ def _arrival(path: Path) -> Arrival:
                     digest, length_bytes = data_set_digest(data_set), len(data_set)
     except (Part10Error, DimseFailure) as refusal:
         raise ImportRefused(str(refusal)) from refusal
-    except OSError as error:
-        raise ImportRefused(f"cannot be read: {error.strerror}") from error
     return Arrival(
         header=header,
         transfer_syntax_uid=meta.transfer_syntax_uid,
