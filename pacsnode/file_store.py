@@ -152,8 +152,14 @@ class IncomingFile:
                 raise _failure("cannot remove the file", error) from error
             self._kept = None
 
-    def quarantine(self, place: FilePlace) -> str:
+    def quarantine(self, place: FilePlace, data_set_sha256: bytes) -> str:
         """Keep the file aside instead of at its place: it contradicts one that is kept.
+
+        The digest is part of its name: a sender that tries again and again fills no disk.
+
+        Args:
+            place: where it would belong.
+            data_set_sha256: digest of its data set.
 
         Returns:
             The path, relative to the storage folder.
@@ -166,8 +172,11 @@ class IncomingFile:
             folder = self._store.quarantine_folder
             folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
             sync(self._store.folder)
-            path = folder / f"{place.sop_instance_uid}.{secrets.token_hex(4)}.dcm"
-            _link_durably(self._path, path)
+            path = folder / f"{place.sop_instance_uid}.{data_set_sha256.hex()[:16]}.dcm"
+            try:
+                _link_durably(self._path, path)
+            except FileExistsError:
+                sync(folder)  # whoever put it there may not have done so yet
         except OSError as error:
             raise _failure("cannot put the file into quarantine", error) from error
         return str(path.relative_to(self._store.folder))

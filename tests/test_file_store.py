@@ -1,6 +1,7 @@
 """The folder of DICOM files: durable, never replacing, leaving nothing behind."""
 
 import errno
+import hashlib
 import os
 import signal
 import stat
@@ -122,10 +123,19 @@ def test_a_quarantined_file_is_kept_aside(store: FileStore) -> None:
         with store.incoming() as file:
             file.write((content,))
             file.keep(_PLACE)
-            paths.append(file.quarantine(_PLACE))
+            paths.append(file.quarantine(_PLACE, hashlib.sha256(content).digest()))
     assert _files(store.folder) == sorted(paths)
     assert [store.path(path).read_bytes() for path in paths] == [b"one", b"two"]
     assert {path.split("/")[0] for path in paths} == {"quarantine"}
+
+
+def test_one_content_is_in_quarantine_once(store: FileStore) -> None:
+    """A sender that tries again and again adds nothing."""
+    for _ in range(2):
+        with store.incoming() as file:
+            file.write((b"one",))
+            path = file.quarantine(_PLACE, b"\x01" * 32)
+    assert _files(store.folder) == [path]
 
 
 def test_files_and_folders_are_not_for_everybody(store: FileStore) -> None:
@@ -321,7 +331,7 @@ def test_quarantine_is_durable_with_its_folder(store: FileStore, calls: _Calls) 
     with store.incoming() as file:
         file.write((b"one",))
         calls.seen.clear()
-        file.quarantine(_PLACE)
+        file.quarantine(_PLACE, bytes(32))
     assert [(name, Path(path)) for name, path in calls.seen[:3]] == [
         ("fsync", store.folder),
         ("link", file.path),
@@ -389,7 +399,7 @@ def test_a_failure_in_quarantine_leaves_nothing_behind(
 
     def quarantine(file: IncomingFile) -> None:
         calls.fail(name, number, errno.EIO)
-        file.quarantine(_PLACE)
+        file.quarantine(_PLACE, bytes(32))
 
     with pytest.raises(FileStoreError, match="quarantine"):
         _keep_then(store, quarantine)

@@ -59,13 +59,14 @@ class _Reloading:
     def __init__(self, settings: Settings, load: Callable[[], Settings]) -> None:
         self._first: Settings | None = settings
         self._listening_on = (settings.bind_addresses, settings.port)
+        self._keeping_in = (settings.storage.folder, settings.catalog.url)
         self._load = load
 
     def plan(self) -> Plan:
         """Return what the workers are to do.
 
         Raises:
-            ReloadRefused: the configuration has faults.
+            ReloadRefused: the configuration has faults, or changes what needs a restart.
         """
         settings, self._first = self._first, None
         if settings is None:
@@ -73,6 +74,9 @@ class _Reloading:
                 settings = self._load()
             except ConfigError as error:
                 raise ReloadRefused(str(error)) from error
+            if (settings.storage.folder, settings.catalog.url) != self._keeping_in:
+                # Workers of before and after would keep in different places at the same time.
+                raise ReloadRefused("storage.folder and catalog.url change by a restart only")
             if (settings.bind_addresses, settings.port) != self._listening_on:
                 _LOGGER.warning("bind_addresses and port take effect at the next restart")
         return Plan(

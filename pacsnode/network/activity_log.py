@@ -73,8 +73,9 @@ def instance_stored(sop_instance_uid: str, keeping: Keeping, length_bytes: int) 
 
 def request_refused(request: str, failure: DimseFailure) -> None:
     """A request was answered with a failure."""
-    cause = f" ({failure.__cause__})" if failure.__cause__ is not None else ""
-    _LOGGER.warning("%s refused: 0x%04X %s%s", request, failure.status, failure.comment, cause)
+    cause = str(failure.__cause__ or "")
+    more = f" ({cause})" if cause and cause not in failure.comment else ""
+    _LOGGER.warning("%s refused: 0x%04X %s%s", request, failure.status, failure.comment, more)
 
 
 def found(model: str, level: str, answers: int, duration_seconds: float, how: str) -> None:

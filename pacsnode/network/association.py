@@ -34,6 +34,8 @@ from pacsnode.network.storage_sop_classes import STORAGE_SOP_CLASSES
 _RECEIVE_LENGTH_BYTES: Final = 256 * 1024
 _MOST_UNSENT_MESSAGES: Final = 16
 _LOOK_SECONDS: Final = 0.001
+# PS3.8 9.2.1: before an A-ASSOCIATE-RQ, and after one that could not be understood.
+_STATES_WITHOUT_REQUEST: Final = frozenset({"Sta2", "Sta13"})
 
 
 class Gate(Protocol):
@@ -131,6 +133,14 @@ class AcceptedAssociation(Association):
     def is_lost(self) -> bool:
         """Tell, while a request is served, whether the peer has gone."""
         return self.acse.is_aborted() or not self.dul.is_alive() or not self.is_established
+
+    def end(self) -> None:
+        """End it now: by an abort, or by closing the connection where it is not established."""
+        if self.is_established:
+            self.abort(block=False)
+        else:
+            with suppress(OSError):  # the peer was faster
+                self._connection.shutdown(socket.SHUT_RDWR)
 
     def use_idle_timeout(self) -> None:
         """Wait for bytes as long as a peer may be idle, now that it is let in."""
@@ -260,13 +270,34 @@ class _ConnectionSocket(AssociationSocket):
         received = bytearray()
         connection = cast(socket.socket, self.socket)
         while len(received) < nr_bytes:
-            part = connection.recv(min(nr_bytes - len(received), _RECEIVE_LENGTH_BYTES))
+            try:
+                part = connection.recv(min(nr_bytes - len(received), _RECEIVE_LENGTH_BYTES))
+            except OSError:
+                self._expect_no_request()
+                raise
             if not part:
+                self._expect_no_request()
                 break
             # The kernel forgets this setting, so it is renewed with each read.
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
             received += part
         return received
+
+    def close(self) -> None:
+        """Close the connection; pynetdicom calls this where the peer need not be waited for."""
+        self._expect_no_request()
+        super().close()
+
+    def _expect_no_request(self) -> None:
+        """Let the association's thread end if it still waits for an A-ASSOCIATE-RQ.
+
+        Else each connection of a port scan or health check would hold a place for as long as a
+        negotiation may take.
+        """
+        dul = self.assoc.dul
+        is_waiting = self.assoc.requestor.primitive is None and dul.to_user_queue.empty()
+        if is_waiting and dul.state_machine.current_state in _STATES_WITHOUT_REQUEST:
+            dul.to_user_queue.put(cast(A_ASSOCIATE, None))
 
 
 class _ConnectionCloser:

@@ -4,13 +4,17 @@ Source: PS3.4 A.
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 from pynetdicom.presentation import build_context
 
 from pacsnode.dicom.ae import RemoteAE
 from pacsnode.dicom.information_model import VERIFICATION_UID
+from pacsnode.dicom.transfer_syntax import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 from pacsnode.network.store_scu import why_not_established
 from pacsnode.network.toolkit import AssociationLimits, application_entity, configure_pynetdicom
+
+_TRANSFER_SYNTAXES: Final = [IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN]  # rule H-5
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +39,7 @@ def echo(remote: RemoteAE, *, calling_ae_title: str, limits: AssociationLimits) 
     association = application_entity(calling_ae_title, limits).associate(
         remote.host,
         remote.port,
-        contexts=[build_context(VERIFICATION_UID)],
+        contexts=[build_context(VERIFICATION_UID, _TRANSFER_SYNTAXES)],
         ae_title=remote.ae_title,
     )
     if not association.is_established:

@@ -13,7 +13,11 @@ from pynetdicom.pdu_primitives import SOPClassCommonExtendedNegotiation
 from pynetdicom.presentation import PresentationContext
 
 from pacsnode.dicom.information_model import FIND_MODELS, MOVE_MODELS, VERIFICATION_UID
-from pacsnode.dicom.transfer_syntax import IDENTIFIER_TRANSFER_SYNTAXES, STORAGE_TRANSFER_SYNTAXES
+from pacsnode.dicom.transfer_syntax import (
+    IDENTIFIER_TRANSFER_SYNTAXES,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+    STORAGE_TRANSFER_SYNTAXES,
+)
 from pacsnode.network.storage_sop_classes import is_storage
 
 APPLICATION_CONTEXT_NAME: Final = "1.2.840.10008.3.1.1.1"
@@ -132,7 +136,8 @@ class AssociationPolicy:
         answer._as_scu, answer._as_scp = False, True  # noqa: SLF001 - as pynetdicom's acceptor does
         chosen = next((uid for uid in context.transfer_syntax if uid in (supported or ())), None)
         # PS3.8 9.3.3.2: an answer has one Transfer Syntax, which means nothing in a refused one.
-        answer._transfer_syntax = [chosen] if chosen else list(context.transfer_syntax[:1])  # noqa: SLF001
+        first = next(iter(context.transfer_syntax), UID(IMPLICIT_VR_LITTLE_ENDIAN))
+        answer._transfer_syntax = [chosen or first]  # noqa: SLF001
         if supported is None:
             answer.result = ContextResult.ABSTRACT_SYNTAX_NOT_SUPPORTED
         elif chosen is None:

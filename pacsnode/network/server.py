@@ -95,12 +95,12 @@ class AssociationServer:
         """Abort, while draining, the associations on which nothing happens."""
         for association in self._running():
             if not association.is_serving and association.idle_seconds > _DRAIN_IDLE_SECONDS:
-                association.abort(block=False)
+                association.end()
 
     def abort_all(self) -> None:
         """Abort all associations: their time is over."""
         for association in self._running():
-            association.abort(block=False)
+            association.end()
 
     @property
     def active(self) -> int:

@@ -129,7 +129,8 @@ class Keeper:
             return Keeping(Outcome.ALREADY_KEPT, first.file.path)
         if self.on_duplicate is DuplicatePolicy.REJECT:
             return Keeping(Outcome.REJECTED)
-        return Keeping(Outcome.IN_QUARANTINE, file.quarantine(place))
+        aside = file.quarantine(place, newcomer.file.data_set_sha256)
+        return Keeping(Outcome.IN_QUARANTINE, aside)
 
     def _is_sound(self, kept: KeptFile) -> bool:
         """Tell whether a kept file still holds the bytes that were received."""
