@@ -11,6 +11,7 @@ import os
 import select
 import signal
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Final
@@ -119,6 +120,12 @@ class _Orders:
         signal.signal(signal.SIGTERM, self._drain)
         signal.signal(signal.SIGUSR1, self._retire)
 
+    def take(self) -> None:
+        """Empty the pipe that woke the loop; what the orders are stands in the flags."""
+        with suppress(BlockingIOError):
+            while os.read(self.wake[0], 4096):
+                pass
+
     def _drain(self, _number: int, _frame: FrameType | None) -> None:
         self.has_to_drain = True
 
@@ -137,9 +144,12 @@ def _serve(settings: Settings, context: WorkerContext, keeper: Keeper) -> None:
     while not (orders.has_to_drain or orders.has_to_retire):
         context.row.beat()
         server.accept(_BEAT_SECONDS)
+        orders.take()
         if _is_readable(context.parent_gone_fd):
             _LOGGER.error("the supervisor is gone, leaving")
             orders.has_to_drain = True
+    server.ignore(orders.wake[0])
+    server.ignore(context.parent_gone_fd)
     if orders.has_to_drain:
         context.row.set_state(RowState.DRAINING)
         server.drain()

@@ -110,6 +110,12 @@ class AcceptedAssociation(Association):
         return f"{self.calling_ae_title}->{self.called_ae_title}@{host}#{self.number}"
 
     @property
+    def is_at_work(self) -> bool:
+        """A request is being received, waits, or is being served."""
+        is_receiving = self.dimse.message is not None
+        return self.is_serving or is_receiving or not self.dimse.msg_queue.empty()
+
+    @property
     def idle_seconds(self) -> float:
         """How long the peer has sent nothing."""
         idle_timer = self.dul._idle_timer  # noqa: SLF001

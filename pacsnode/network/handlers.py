@@ -100,9 +100,8 @@ class Handlers:
 
     def _store(self, exchange: "_Exchange") -> None:
         request, association = exchange.request, exchange.association
-        if request.DataSet is None or not request.DataSet.getbuffer().nbytes:
-            raise DimseFailure(Status.CANNOT_UNDERSTAND, "the request has no data set")
-        with request.DataSet.getbuffer() as data_set:
+        # A data set of no bytes, or none at all, lacks every UID: the service says so.
+        with (request.DataSet or BytesIO()).getbuffer() as data_set:
             response = store(
                 StoreRequest(
                     received=Received(

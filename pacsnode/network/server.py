@@ -72,6 +72,10 @@ class AssociationServer:
         """Let accept() return when a descriptor becomes readable."""
         self._selector.register(descriptor, selectors.EVENT_READ)
 
+    def ignore(self, descriptor: int) -> None:
+        """Do not watch a descriptor any more."""
+        self._selector.unregister(descriptor)
+
     def accept(self, timeout_seconds: float) -> None:
         """Accept what connects, until the time is over or a watched descriptor is readable."""
         for key, _ in self._selector.select(timeout_seconds):
@@ -83,8 +87,7 @@ class AssociationServer:
         self._is_draining = True
 
     def retire(self) -> None:
-        """Accept nothing more; associations that run go on."""
-        self._is_draining = True
+        """Accept nothing more; associations that run, or are just being requested, go on."""
         for listener in self._listeners:
             self._selector.unregister(listener)
             # Only our descriptor: a shutdown would end the socket for the other workers, too.
@@ -94,7 +97,7 @@ class AssociationServer:
     def abort_idle(self) -> None:
         """Abort, while draining, the associations on which nothing happens."""
         for association in self._running():
-            if not association.is_serving and association.idle_seconds > _DRAIN_IDLE_SECONDS:
+            if not association.is_at_work and association.idle_seconds > _DRAIN_IDLE_SECONDS:
                 association.end()
 
     def abort_all(self) -> None:

@@ -1,0 +1,205 @@
+"""A worker in a process of its own: it serves, drains, retires, and leaves if it is left alone."""
+
+import multiprocessing
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import pytest
+
+from pacsnode.config import Settings, load_settings
+from pacsnode.daemon.scoreboard import RowState, Scoreboard
+from pacsnode.daemon.worker import association_limits, open_catalog, open_file_store, run_worker
+from pacsnode.daemon.worker_contract import WorkerContext
+from pacsnode.exit_codes import ExitCode
+from tests.support.waiting import wait_until
+from tests.support.wire import (
+    VERIFICATION,
+    Association,
+    AssociationAbortedError,
+    AssociationRejectedError,
+    ProposedContext,
+)
+
+_SPAWN = multiprocessing.get_context("spawn")
+_ECHO = [ProposedContext(VERIFICATION)]
+_SECONDS = 20
+
+
+def _settings(folder: Path, drain_timeout_seconds: float = _SECONDS) -> Settings:
+    return load_settings(
+        None,
+        {
+            "PACSNODE_STORAGE__FOLDER": f"{folder}/storage",
+            "PACSNODE_STORAGE__RESERVE_BYTES": "0",
+            "PACSNODE_CATALOG__URL": f"sqlite:///{folder}/catalog/catalog.sqlite",
+            "PACSNODE_PROCESSES__DRAIN_TIMEOUT_SECONDS": str(drain_timeout_seconds),
+        },
+    )
+
+
+def _work(
+    settings: Settings, listener: socket.socket, parent: Connection, ready: Connection
+) -> None:
+    """Run in a process of its own, as the supervisor would fork it."""
+    scoreboard = Scoreboard(1)
+    row = scoreboard.occupy_row(1)
+
+    def is_ready() -> None:
+        row.set_state(RowState.SERVING)
+        ready.send("ready")
+
+    listener.setblocking(False)  # noqa: FBT003
+    code = run_worker(
+        settings,
+        WorkerContext(
+            row=row,
+            scoreboard=scoreboard,
+            listeners=[listener],
+            generation=1,
+            ready=is_ready,
+            parent_gone_fd=parent.fileno(),
+        ),
+    )
+    ready.send(row.state.name)
+    os._exit(code)
+
+
+@dataclass
+class Worker:
+    """A worker, where it listens, and the line by which it knows that it is not alone."""
+
+    process: BaseProcess
+    address: tuple[str, int]
+    parent: Connection
+    ready: Connection
+
+    def signal(self, number: signal.Signals) -> None:
+        """Give it an order."""
+        assert self.process.pid is not None
+        os.kill(self.process.pid, number)
+
+    def exit_code(self) -> int | None:
+        """Wait for its end."""
+        self.process.join(_SECONDS)
+        return self.process.exitcode
+
+
+@contextmanager
+def _worker(settings: Settings) -> Iterator[Worker]:
+    listener = socket.create_server(("127.0.0.1", 0))
+    address = listener.getsockname()
+    parent_end, child_end = _SPAWN.Pipe()
+    told, tell = _SPAWN.Pipe(duplex=False)
+    process = _SPAWN.Process(target=_work, args=(settings, listener, child_end, tell))
+    process.start()
+    listener.close()
+    child_end.close()
+    tell.close()
+    try:
+        yield Worker(process, address, parent_end, told)
+    finally:
+        process.kill()
+        process.join()
+        parent_end.close()
+        told.close()
+
+
+@pytest.fixture
+def worker(tmp_path: Path) -> Iterator[Worker]:
+    """A worker that serves."""
+    with _worker(_settings(tmp_path)) as made:
+        assert made.ready.recv() == "ready"
+        yield made
+
+
+def _rejection(worker: Worker) -> tuple[int, int, int] | None:
+    try:
+        Association(worker.address, _ECHO).release()
+    except AssociationRejectedError as rejected:
+        return rejected.triple
+    return None
+
+
+def test_a_worker_finishes_what_runs_when_it_drains(worker: Worker) -> None:
+    """After SIGTERM a running association is served to its end; then the worker leaves with 0."""
+    with Association(worker.address, _ECHO) as association:
+        worker.signal(signal.SIGTERM)
+        wait_until(lambda: _rejection(worker) == (2, 3, 1), "the worker to drain")
+        assert association.c_echo() == 0x0000
+    assert worker.exit_code() == ExitCode.OK
+    assert worker.ready.recv() == "DRAINING"
+
+
+def test_a_worker_without_associations_leaves_at_once(worker: Worker) -> None:
+    """SIGTERM ends an idle worker with exit code 0."""
+    worker.signal(signal.SIGTERM)
+    assert worker.exit_code() == ExitCode.OK
+
+
+def test_a_worker_that_retires_accepts_nothing_more(worker: Worker) -> None:
+    """After SIGUSR1 the socket is closed for this worker, and a running association goes on."""
+    with Association(worker.address, _ECHO) as association:
+        worker.signal(signal.SIGUSR1)
+
+        def is_refused() -> bool:
+            try:
+                socket.create_connection(worker.address, timeout=_SECONDS).close()
+            except ConnectionRefusedError:
+                return True
+            return False
+
+        wait_until(is_refused, "the worker to retire")
+        assert association.c_echo() == 0x0000
+    assert worker.exit_code() == ExitCode.OK
+    assert worker.ready.recv() == "RETIRING"
+
+
+def test_a_worker_whose_supervisor_is_gone_leaves(worker: Worker) -> None:
+    """When the other end of its line is closed the worker drains and leaves."""
+    worker.parent.close()
+    assert worker.exit_code() == ExitCode.OK
+
+
+def test_an_association_that_does_not_end_is_aborted(tmp_path: Path) -> None:
+    """Beyond the drain timeout a worker aborts what still runs, and leaves."""
+    with _worker(_settings(tmp_path, drain_timeout_seconds=1)) as worker:
+        assert worker.ready.recv() == "ready"
+        association = Association(worker.address, _ECHO)
+        worker.signal(signal.SIGTERM)
+        with pytest.raises(AssociationAbortedError):
+            association.receive()
+        association.socket.close()
+        assert worker.exit_code() == ExitCode.OK
+
+
+@pytest.mark.parametrize(
+    ("blocked", "code"),
+    [("storage", ExitCode.STORAGE_UNUSABLE), ("catalog", ExitCode.CATALOG_UNUSABLE)],
+)
+def test_a_worker_that_cannot_open_its_files_says_which(
+    tmp_path: Path, blocked: str, code: ExitCode
+) -> None:
+    """A file where a folder should be ends the worker with the code of what is at fault."""
+    (tmp_path / blocked).write_text("in the way")
+    with _worker(_settings(tmp_path)) as worker:
+        assert worker.exit_code() == code
+        assert worker.ready.recv() != "ready"
+
+
+def test_the_parts_follow_the_settings(tmp_path: Path) -> None:
+    """Catalog, file store and limits are those of the settings."""
+    settings = _settings(tmp_path)
+    limits = association_limits(settings)
+    assert limits.idle_timeout_seconds == settings.association.idle_timeout_seconds
+    assert limits.maximum_pdu_length_bytes == settings.association.maximum_pdu_length_bytes
+    open_catalog(settings).close()
+    open_file_store(settings).close()
+    assert (tmp_path / "catalog" / "catalog.sqlite").is_file()
+    assert (tmp_path / "storage").is_dir()

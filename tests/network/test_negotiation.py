@@ -1,0 +1,192 @@
+"""What is answered to association requests: rejections, and each proposed context."""
+
+import pytest
+from pydicom.uid import UID
+from pynetdicom.pdu_primitives import SOPClassCommonExtendedNegotiation
+from pynetdicom.presentation import PresentationContext, build_context
+
+from pacsnode.dicom.information_model import STORAGE_SERVICE_CLASS_UID
+from pacsnode.dicom.transfer_syntax import STORAGE_TRANSFER_SYNTAXES
+from pacsnode.network.negotiation import (
+    APPLICATION_CONTEXT_NAME,
+    AETitlePolicy,
+    AssociationPolicy,
+)
+from pacsnode.network.storage_sop_classes import STORAGE_SOP_CLASSES
+from tests.support.scu import declared_as_storage
+
+VERIFICATION = "1.2.840.10008.1.1"
+STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
+CT = "1.2.840.10008.5.1.4.1.1.2"
+IMPLICIT, EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
+JPEG, JPEG_2000, JPIP = (f"1.2.840.10008.1.2.4.{n}" for n in (50, 90, 94))
+PRIVATE = "1.2.826.0.1.3680043.8.498.99.1"
+
+
+def _policy(
+    called: AETitlePolicy = AETitlePolicy.KNOWN,
+    calling: AETitlePolicy = AETitlePolicy.ANY,
+    additional: frozenset[str] = frozenset(),
+) -> AssociationPolicy:
+    return AssociationPolicy(
+        frozenset({"PACSNODE", "ARCHIVE"}), frozenset({"WORKSTATION"}), called, calling, additional
+    )
+
+
+def _answer(
+    abstract_syntax: str,
+    *transfer_syntaxes: str,
+    policy: AssociationPolicy | None = None,
+    declared: SOPClassCommonExtendedNegotiation | None = None,
+) -> tuple[int | None, str]:
+    """Return result and Transfer Syntax of the answer to one context."""
+    proposed = build_context(abstract_syntax, list(transfer_syntaxes or (IMPLICIT,)))
+    items = {} if declared is None else {UID(abstract_syntax): declared}
+    (answer,) = (policy or _policy()).negotiate([proposed], items)
+    return answer.result, answer.transfer_syntax[0]
+
+
+@pytest.mark.parametrize(
+    ("context", "calling", "called", "rejection"),
+    [
+        (APPLICATION_CONTEXT_NAME, "WORKSTATION", "PACSNODE", None),
+        (APPLICATION_CONTEXT_NAME, "WORKSTATION", "ARCHIVE", None),
+        (APPLICATION_CONTEXT_NAME, "WORKSTATION", "pacsnode", (1, 1, 7)),
+        (APPLICATION_CONTEXT_NAME, "WORKSTATION", "", (1, 1, 7)),
+        (APPLICATION_CONTEXT_NAME, "STRANGER", "PACSNODE", (1, 1, 3)),
+        (APPLICATION_CONTEXT_NAME, "workstation", "PACSNODE", (1, 1, 3)),
+        ("1.2.3", "STRANGER", "NOBODY", (1, 1, 2)),
+        (APPLICATION_CONTEXT_NAME, "STRANGER", "NOBODY", (1, 1, 7)),
+    ],
+)
+def test_a_request_is_rejected_with_the_first_reason(
+    context: str, calling: str, called: str, rejection: tuple[int, int, int] | None
+) -> None:
+    """Context name, then called, then calling title decide; titles keep their case (H-1 to H-3)."""
+    refusal = _policy(calling=AETitlePolicy.KNOWN).refusal(context, calling, called)
+    assert (refusal.rejection if refusal else None) == rejection
+
+
+def test_any_title_is_let_in_where_the_policy_says_so() -> None:
+    """With both policies `any`, unknown titles are no reason to reject (H-1)."""
+    policy = _policy(AETitlePolicy.ANY, AETitlePolicy.ANY)
+    assert policy.refusal(APPLICATION_CONTEXT_NAME, "STRANGER", "NOBODY") is None
+
+
+@pytest.mark.parametrize(
+    ("proposed", "chosen"),
+    [
+        ((JPEG_2000, EXPLICIT, IMPLICIT), JPEG_2000),
+        ((IMPLICIT, EXPLICIT, JPEG_2000), IMPLICIT),
+        ((JPIP, PRIVATE, JPEG), JPEG),
+    ],
+)
+def test_the_requestors_order_decides(proposed: tuple[str, ...], chosen: str) -> None:
+    """The first Transfer Syntax of the requestor that we keep is taken (H-15)."""
+    assert _answer(CT, *proposed) == (0, chosen)
+
+
+def test_each_context_is_answered_for_itself() -> None:
+    """One SOP class in several contexts gets an answer for each, ids and order kept (H-15)."""
+    proposed: list[PresentationContext] = []
+    for context_id, syntax in ((1, JPEG), (3, JPIP), (5, EXPLICIT)):
+        context = build_context(CT, syntax)
+        context.context_id = context_id
+        proposed.append(context)
+    answers = _policy().negotiate(proposed, {})
+    assert [(a.context_id, a.result, a.transfer_syntax) for a in answers] == [
+        (1, 0, [JPEG]),
+        (3, 4, [JPIP]),
+        (5, 0, [EXPLICIT]),
+    ]
+
+
+@pytest.mark.parametrize("syntax", sorted(STORAGE_TRANSFER_SYNTAXES))
+def test_every_storage_class_is_kept_in_this_syntax(syntax: str) -> None:
+    """All storage SOP classes are accepted in each syntax of the list (H-16)."""
+    contexts = [build_context(uid, syntax) for uid in sorted(STORAGE_SOP_CLASSES)]
+    answers = _policy().negotiate(contexts, {})
+    assert {(answer.result, *answer.transfer_syntax) for answer in answers} == {(0, syntax)}
+    assert len(answers) > 170
+
+
+@pytest.mark.parametrize("syntax", [JPIP, "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.6.1"])
+def test_a_syntax_without_its_pixels_is_refused(syntax: str) -> None:
+    """JPIP and encodings of no data set have result 4 (H-16, G-9)."""
+    assert _answer(CT, syntax)[0] == 4
+
+
+@pytest.mark.parametrize("uid", [VERIFICATION, STUDY_ROOT_FIND])
+def test_identifiers_are_not_compressed(uid: str) -> None:
+    """Verification and query take native syntaxes only, and refuse others with result 4 (H-5)."""
+    assert _answer(uid, JPEG, EXPLICIT) == (0, EXPLICIT)
+    assert _answer(uid, JPEG)[0] == 4
+
+
+@pytest.mark.parametrize(
+    "uid",
+    [
+        PRIVATE,
+        "1.2.840.10008.5.1.4.1.2.2.3",  # Study Root GET
+        "1.2.840.10008.1.20.1",  # Storage Commitment
+        "1.2.840.10008.5.1.4.31",  # Modality Worklist
+        "1.2.840.10008.1.3.10",  # Media Storage Directory
+        "1.2.840.10008.5.1.4.1.1.200.4",  # Protocol Approval FIND
+        "1.2.840.10008.5.1.4.1.1.201.2",  # Inventory FIND
+        "1.2.840.10008.5.1.4.1.1.201.5",  # Inventory Creation
+    ],
+)
+def test_a_class_that_is_no_storage_is_refused(uid: str) -> None:
+    """Unknown classes, and services that only look like storage, have result 3 (H-31, H-33)."""
+    assert _answer(uid)[0] == 3
+
+
+@pytest.mark.parametrize(
+    ("service_class", "related", "result"),
+    [
+        (STORAGE_SERVICE_CLASS_UID, [], 0),
+        ("1.2.3", [CT], 0),
+        ("1.2.3", ["1.2.4", CT], 0),
+        ("1.2.3", [], 3),
+        ("1.2.3", [VERIFICATION], 3),
+    ],
+)
+def test_an_unknown_class_is_kept_if_declared_as_storage(
+    service_class: str, related: list[str], result: int
+) -> None:
+    """A class is kept if it is declared of Storage, or to specialise one we keep (H-30, H-31)."""
+    declared = declared_as_storage(PRIVATE, service_class, *related)
+    assert _answer(PRIVATE, declared=declared)[0] == result
+
+
+def test_an_unknown_class_is_kept_if_the_administrator_says_so() -> None:
+    """The allow list makes a class storage, in all its syntaxes (H-31)."""
+    policy = _policy(additional=frozenset({PRIVATE}))
+    assert _answer(PRIVATE, JPEG, policy=policy) == (0, JPEG)
+    assert _answer(f"{PRIVATE}.1", policy=policy)[0] == 3
+
+
+@pytest.mark.parametrize(
+    "uid",
+    ["1.2.840.10008.5.1.4.38.1", "1.2.840.10008.5.1.4.39.1", "1.2.840.10008.5.1.4.1.1.200.1"],
+)
+def test_an_object_without_patient_is_refused_whatever_is_declared(uid: str) -> None:
+    """Non-patient objects have no place in the catalog, even declared or allowed (H-34)."""
+    declared = declared_as_storage(uid, STORAGE_SERVICE_CLASS_UID, CT)
+    policy = _policy(additional=frozenset({uid}))
+    assert _answer(uid, declared=declared, policy=policy)[0] == 3
+
+
+def test_a_context_without_transfer_syntax_is_refused() -> None:
+    """A damaged context is refused for its syntaxes, and fails nothing else (H-4)."""
+    proposed = PresentationContext()
+    proposed.context_id = 1
+    proposed.abstract_syntax = UID(CT)
+    (answer,) = _policy().negotiate([proposed], {})
+    assert answer.result == 4
+
+
+def test_128_contexts_are_answered() -> None:
+    """As many contexts as an association can have are all answered (E-30)."""
+    contexts = [build_context(CT, JPEG) for _ in range(128)]
+    assert [answer.result for answer in _policy().negotiate(contexts, {})] == [0] * 128

@@ -1,0 +1,167 @@
+"""The associations of a worker: accepted, counted, limited, drained."""
+
+import socket
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pacsnode.network import server as server_module
+from pacsnode.network.association import AcceptedAssociation
+from tests.support.server import LIMITS, RunningServer, ServerSettings, running_server
+from tests.support.waiting import wait_until
+from tests.support.wire import (
+    VERIFICATION,
+    Association,
+    AssociationAbortedError,
+    AssociationRejectedError,
+    ProposedContext,
+)
+
+_ECHO = [ProposedContext(VERIFICATION)]
+
+
+def _rejection(running: RunningServer) -> tuple[int, int, int] | None:
+    try:
+        Association(running.address, _ECHO).release()
+    except AssociationRejectedError as rejected:
+        return rejected.triple
+    return None
+
+
+def test_associations_are_served_side_by_side(tmp_path: Path) -> None:
+    """Ten associations that are open at once are all answered, and counted."""
+    with running_server(tmp_path) as running, ExitStack() as stack:
+        associations = [stack.enter_context(Association(running.address, _ECHO)) for _ in range(10)]
+        assert [association.c_echo() for association in reversed(associations)] == [0x0000] * 10
+        assert running.server.active == 10
+        stack.close()
+        running.wait_until_idle()
+        assert (max(running.active_counts), running.active_counts[-1]) == (10, 0)
+
+
+def test_one_association_too_many_is_rejected_as_transient(tmp_path: Path) -> None:
+    """Beyond the limit the answer is (2,3,2), until one of those within it has ended (H-1)."""
+    with running_server(tmp_path, ServerSettings(maximum_associations=2)) as running:
+        with Association(running.address, _ECHO) as first, Association(running.address, _ECHO):
+            assert _rejection(running) == (2, 3, 2)
+            assert first.c_echo() == 0x0000
+        running.wait_until_idle()
+        assert _rejection(running) is None
+
+
+def test_while_draining_associations_are_rejected_as_transient(tmp_path: Path) -> None:
+    """A modality that comes during a stop is told to try again; running ones go on (2,3,1)."""
+    with running_server(tmp_path) as running, Association(running.address, _ECHO) as association:
+        running.server.drain()
+        assert _rejection(running) == (2, 3, 1)
+        assert association.c_echo() == 0x0000
+
+
+def test_draining_comes_before_the_limit(tmp_path: Path) -> None:
+    """A node that stops says so, even if it is full (H-3)."""
+    settings = ServerSettings(maximum_associations=1)
+    with running_server(tmp_path, settings) as running, Association(running.address, _ECHO):
+        running.server.drain()
+        assert _rejection(running) == (2, 3, 1)
+
+
+def test_while_retiring_nothing_is_accepted(tmp_path: Path) -> None:
+    """A worker that retires closes its descriptor of the socket, which lives on for others."""
+    with running_server(tmp_path) as running, Association(running.address, _ECHO) as association:
+        running.server.retire()
+        assert association.c_echo() == 0x0000
+        assert running.server._listeners == []
+        with pytest.raises(OSError, match="refused"):
+            socket.create_connection(running.address, timeout=20)
+
+
+def test_retiring_does_not_end_the_socket_for_others(tmp_path: Path) -> None:
+    """What shares the listening socket accepts on it after the worker has retired."""
+    with running_server(tmp_path) as running:
+        other = running.server._listeners[0].dup()
+        running.server.retire()
+        with socket.create_connection(running.address, timeout=20), other:
+            other.settimeout(20)
+            other.accept()[0].close()
+
+
+def test_an_idle_association_is_aborted_while_draining(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An association on which nothing happens does not hold up a stop."""
+    monkeypatch.setattr(server_module, "_DRAIN_IDLE_SECONDS", 0.05)
+    with running_server(tmp_path) as running:
+        association = Association(running.address, _ECHO)
+        running.server.drain()
+
+        def is_aborted() -> bool:
+            running.server.abort_idle()
+            return running.server.active == 0
+
+        wait_until(is_aborted, "the idle association to be aborted")
+        with pytest.raises(AssociationAbortedError):
+            association.receive()
+        association.socket.close()
+
+
+def test_a_busy_association_is_not_idle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a request is served the association is left alone, however long it takes."""
+    monkeypatch.setattr(server_module, "_DRAIN_IDLE_SECONDS", -1)
+    with running_server(tmp_path) as running, Association(running.address, _ECHO) as association:
+        (accepted,) = running.server._running()
+        accepted.is_serving = True
+        running.server.abort_idle()
+        accepted.is_serving = False
+        assert association.c_echo() == 0x0000
+
+
+def test_all_associations_can_be_aborted(tmp_path: Path) -> None:
+    """When time is over every association ends by an abort."""
+    with running_server(tmp_path) as running:
+        associations = [Association(running.address, _ECHO) for _ in range(3)]
+        running.server.abort_all()
+        running.wait_until_idle()
+        for association in associations:
+            with pytest.raises(AssociationAbortedError):
+                association.receive()
+            association.socket.close()
+
+
+def test_a_peer_that_has_gone_before_it_is_accepted_is_forgotten(tmp_path: Path) -> None:
+    """A connection that is reset in the backlog does not end the server."""
+    with running_server(tmp_path) as running:
+        for _ in range(20):
+            connection = socket.create_connection(running.address, timeout=20)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            connection.close()
+        assert _rejection(running) is None
+        running.wait_until_idle()
+
+
+def test_without_a_thread_to_serve_it_a_connection_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A system that gives no more threads loses a connection, not the worker nor its count."""
+
+    def fail(_: AcceptedAssociation) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with running_server(tmp_path) as running:
+        monkeypatch.setattr(AcceptedAssociation, "start", fail)
+        with pytest.raises(AssociationAbortedError):
+            Association(running.address, _ECHO)
+        running.wait_until_idle()
+        monkeypatch.undo()
+        assert _rejection(running) is None
+
+
+def test_limits_are_those_of_the_settings(tmp_path: Path) -> None:
+    """The Maximum Length that is announced follows the settings (H-6)."""
+    settings = ServerSettings(limits=replace(LIMITS, maximum_pdu_length_bytes=70_000))
+    with (
+        running_server(tmp_path, settings) as running,
+        Association(running.address, _ECHO) as association,
+    ):
+        assert association.maximum_pdu_length == 70_000

@@ -1,0 +1,186 @@
+"""The command line: what each command prints, and its exit code."""
+
+import logging
+import sqlite3
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from pacsnode import __version__, cli
+from pacsnode.exit_codes import ExitCode
+from tests.support.instances import ct_data_set, encoded, write_instance
+from tests.support.server import running_server
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
+    """Run a command in an empty folder, with what logging changes put back behind it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setenv("PACSNODE_STORAGE__RESERVE_BYTES", "0")
+    handlers, level = logging.getLogger("pacsnode").handlers[:], logging.getLogger("pacsnode").level
+
+    def invoke(*arguments: str) -> Result:
+        return CliRunner().invoke(cli.app, arguments)
+
+    yield invoke
+    logging.getLogger("pacsnode").handlers[:] = handlers
+    logging.getLogger("pacsnode").setLevel(level)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """A folder with two instances of one study and a file that is none."""
+    folder = tmp_path / "files"
+    for number in (1, 2):
+        instance = encoded(
+            ct_data_set(
+                StudyInstanceUID="1.2.1", SOPInstanceUID=f"1.4.{number}", SeriesInstanceUID="1.3"
+            )
+        )
+        write_instance(instance, folder / f"{number}.dcm")
+    (folder / "notes.txt").write_text("no DICOM")
+    return folder
+
+
+def test_the_version_is_printed(run: Run) -> None:
+    """--version prints it and ends with 0."""
+    result = run("--version")
+    assert (result.exit_code, result.output) == (0, f"pacsnode {__version__}\n")
+
+
+@pytest.mark.parametrize(
+    "command", ["serve", "check-config", "import", "studies", "echo", "upgrade-catalog"]
+)
+def test_every_command_of_the_contract_is_there(run: Run, command: str) -> None:
+    """Each command explains itself, and takes --config."""
+    result = run(command, "--help")
+    assert result.exit_code == 0
+    assert "--config" in result.output
+
+
+def test_a_wrong_command_line_is_told_apart(run: Run) -> None:
+    """An unknown command ends with 2."""
+    assert run("no-such-command").exit_code == ExitCode.USAGE
+
+
+def test_the_settings_in_force_are_printed(run: Run, tmp_path: Path) -> None:
+    """check-config prints one line for each setting."""
+    config = tmp_path / "pacsnode.yaml"
+    config.write_text("port: 104\n")
+    result = run("check-config", "--config", str(config))
+    assert result.exit_code == 0
+    assert "port: 104" in result.output.splitlines()
+
+
+def test_a_fault_of_the_configuration_is_one_line(
+    run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Each fault is printed, and the exit code is 78, for every command."""
+    config = tmp_path / "pacsnode.yaml"
+    config.write_text("port: 0\nprot: 1\n")
+    for command in (["check-config"], ["studies"], ["echo", "X"], ["import", "."]):
+        assert run(*command, "--config", str(config)).exit_code == ExitCode.CONFIGURATION
+    assert capfd.readouterr().out == ""
+
+
+def test_files_are_imported_and_listed(run: Run, files: Path) -> None:
+    """Two instances are added, the other file is refused; the study is in the table then."""
+    result = run("import", str(files))
+    assert result.exit_code == ExitCode.NEGATIVE
+    assert result.stdout.splitlines() == ["2 added", "1 refused"]
+    result = run("studies")
+    assert result.exit_code == 0
+    row = result.stdout.splitlines()[1]
+    assert row.split()[:2] == ["20200115", "EX1"]
+    assert row.split()[-3:] == ["1", "2", "1.2.1"]
+
+
+def test_an_import_can_be_run_again(run: Run, files: Path) -> None:
+    """What is kept already is left alone."""
+    (files / "notes.txt").unlink()
+    assert run("import", str(files)).exit_code == 0
+    result = run("import", str(files))
+    assert (result.exit_code, result.stdout.splitlines()) == (0, ["2 already kept", "0 refused"])
+
+
+def test_a_file_that_is_not_there_is_refused(run: Run) -> None:
+    """A path that does not exist is told, and the exit code is 1."""
+    result = run("import", "nowhere.dcm")
+    assert result.exit_code == ExitCode.NEGATIVE
+    assert "1 refused" in result.output
+
+
+def test_a_linked_file_is_the_same_file(run: Run, files: Path, tmp_path: Path) -> None:
+    """With --link the store has another name of the file, and no copy."""
+    (files / "notes.txt").unlink()
+    assert run("import", "--link", str(files)).exit_code == 0
+    inodes = {path.stat().st_ino for path in files.iterdir()}
+    kept = {path.stat().st_ino for path in tmp_path.glob("pacsnode-data/**/*.dcm")}
+    assert kept == inodes
+
+
+def test_without_a_study_the_table_is_empty(run: Run) -> None:
+    """An empty catalog is made and listed, with exit code 0."""
+    result = run("studies")
+    assert result.exit_code == 0
+    assert len(result.stdout.splitlines()) == 1
+
+
+def test_a_value_cannot_command_the_terminal(run: Run, tmp_path: Path) -> None:
+    """Control characters and markup in a description are printed as what they are."""
+    instance = encoded(ct_data_set(StudyDescription="[red]\x1b[31mX"))
+    write_instance(instance, tmp_path / "one.dcm")
+    assert run("import", "one.dcm").exit_code == 0
+    output = run("studies").stdout
+    assert "\x1b" not in output
+    assert "[red]?[31mX" in output
+
+
+def test_a_catalog_of_a_newer_program_is_refused(run: Run, tmp_path: Path) -> None:
+    """The exit code is 74 for each command that needs the catalog."""
+    assert run("upgrade-catalog").exit_code == 0
+    with closing(sqlite3.connect(tmp_path / "pacsnode-data" / "catalog.sqlite")) as connection:
+        connection.execute("UPDATE schema_version SET version = 999")
+        connection.commit()
+    for command in (["studies"], ["upgrade-catalog"], ["import", "x.dcm"]):
+        assert run(*command).exit_code == ExitCode.CATALOG_UNUSABLE
+
+
+def test_an_upgrade_tells_what_it_did(run: Run) -> None:
+    """The first run makes the schema, the second finds nothing to do."""
+    assert "from schema 0 to 1" in run("upgrade-catalog").output
+    assert "has schema 1 already" in run("upgrade-catalog").output
+
+
+def test_a_storage_folder_that_cannot_be_made_is_told_apart(run: Run, tmp_path: Path) -> None:
+    """A file in the place of the storage folder gives exit code 73."""
+    (tmp_path / "pacsnode-data").mkdir()
+    (tmp_path / "pacsnode-data" / "storage").write_text("in the way")
+    assert run("import", "x.dcm").exit_code == ExitCode.STORAGE_UNUSABLE
+
+
+def test_a_peer_is_asked_for_an_echo(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A peer that answers gives 0, one that rejects 1, one that is not configured 2."""
+    node = tmp_path / "node"
+    node.mkdir()
+    with running_server(node) as running:
+        port = running.address[1]
+        monkeypatch.setenv(
+            "PACSNODE_REMOTE_AES",
+            f"[{{ae_title: PACSNODE, host: 127.0.0.1, port: {port}}},"
+            f" {{ae_title: WRONG, host: 127.0.0.1, port: {port}}}]",
+        )
+        answered, rejected, unknown = (run("echo", title) for title in ("PACSNODE", "WRONG", "X"))
+    assert (answered.exit_code, rejected.exit_code, unknown.exit_code) == (0, 1, 2)
+    assert answered.output == f"PACSNODE at 127.0.0.1 port {port} answers\n"
