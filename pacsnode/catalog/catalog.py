@@ -6,6 +6,7 @@ from pacsnode.catalog import ingest, migrations, search
 from pacsnode.catalog.database import CatalogDatabase
 from pacsnode.catalog.records import (
     Addition,
+    KeptFile,
     Match,
     NewInstance,
     StoredInstance,
@@ -65,10 +66,14 @@ class Catalog:
         with self._database.writing():
             return ingest.add(self._database.peewee, instance)
 
-    def replace(self, instance: NewInstance) -> Addition:
-        """Put an instance in the place of the one with its UID; on the disk when this returns."""
+    def replace(self, instance: NewInstance, file: KeptFile) -> Addition:
+        """Put an instance in the place of the one with its UID; on the disk when this returns.
+
+        If that one has another file than the caller has seen, nothing is changed: somebody was
+        faster.
+        """
         with self._database.writing():
-            return ingest.replace(self._database.peewee, instance)
+            return ingest.replace(self._database.peewee, instance, file)
 
     def stored_instance(self, sop_instance_uid: str) -> StoredInstance | None:
         """Return an instance; None if the catalog has none of that UID."""

@@ -65,12 +65,23 @@ def stored_instance_of(row: Sequence[Any]) -> StoredInstance:
     return StoredInstance(sop_class_uid, sop_instance_uid, file)
 
 
-def replace(database: Database, instance: NewInstance) -> Addition:
+def replace(database: Database, instance: NewInstance, file: KeptFile) -> Addition:
     """Put an instance in the place of the one that has its SOP Instance UID.
 
     What is empty above the old one then is removed. Within the writing transaction of the caller.
+
+    Args:
+        database: where.
+        instance: the new one.
+        file: of the old one, as the caller has seen it.
+
+    Returns:
+        What became of it; if the old one has another file by now, nothing is changed.
     """
     uid = instance.header.sop_instance_uid
+    current = stored_instance(database, uid)
+    if current is not None and current.file != file:
+        return Addition(existing=current)
     keys = (
         INSTANCE.select(SERIES.key, STUDY.key, PATIENT.key)
         .join(SERIES, on=(INSTANCE.series_key == SERIES.key))

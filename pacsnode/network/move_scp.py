@@ -128,14 +128,20 @@ class _Move:
         for batch in self._batches:
             last = len(state.remaining) - len(batch)
             for _ in range(_ATTEMPTS):
-                if len(state.remaining) > last and not self._is_cancelled():
-                    self._send_batch(last)
+                is_done = len(state.remaining) == last or self._is_cancelled()
+                if is_done or not self._send_batch(last):
+                    break
             while len(state.remaining) > last and not self._is_cancelled():
                 self._count_failure("the destination was lost")
         return state
 
-    def _send_batch(self, last: int) -> None:
-        """Send instances on one association until `last` remain, or it is lost."""
+    def _send_batch(self, last: int) -> bool:
+        """Send instances on one association until `last` remain, or it is lost.
+
+        Returns:
+            Whether the destination let us in: if not, it would not a moment later either.
+        """
+        sent_before = len(self._state.remaining)
         to_send = list(self._state.remaining)[: len(self._state.remaining) - last]
         try:
             with StoreAssociation(
@@ -150,6 +156,7 @@ class _Move:
                         self._pend(_SHORTEST_PENDING_SECONDS)
         except StoreAssociationError as error:
             activity_log.destination_failed(self._plan.destination, str(error))
+        return len(self._state.remaining) < sent_before
 
     def _send_next(self, association: StoreAssociation) -> None:
         instance = self._state.remaining[0]

@@ -235,7 +235,8 @@ class StoreAssociation:
             except queue.Empty:
                 response = None
             if response is not None:
-                if response.is_valid_response:
+                is_answer = response.MessageIDBeingRespondedTo == self._message_id
+                if response.is_valid_response and is_answer:
                     return response
                 raise StoreAssociationError("it sent something else than a response")
             if not self._is_alive():

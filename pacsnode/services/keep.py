@@ -117,7 +117,9 @@ class Keeper:
         path = newcomer.file.path
         # Where the newcomer could have the very name of the first, the first was not there.
         if first.file.path == path or not self._is_sound(first.file):
-            replacement = self.catalog.replace(newcomer)
+            replacement = self.catalog.replace(newcomer, first.file)
+            if replacement.existing is not None:
+                return self._keep_duplicate(file, place, newcomer, replacement.existing)
             if first.file.path != path:
                 # The row names the newcomer already; that must stand even if a failing disk does
                 # not let go of what was damaged, which nothing names any more.

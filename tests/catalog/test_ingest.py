@@ -4,12 +4,14 @@ import multiprocessing
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
 from pacsnode.catalog import Catalog
 from pacsnode.catalog.database import CatalogDatabase
 from pacsnode.catalog.models import TABLE
+from pacsnode.catalog.records import KeptFile
 from pacsnode.dicom.information_model import PATIENT_ROOT, Level
 from tests.catalog.rows import add, found, new_instance
 
@@ -179,7 +181,7 @@ def test_a_replacement_takes_the_place_of_the_first(
     """What replaces an instance has its UID, its own study, and leaves no empty one (F-20)."""
     add(catalog, SOPInstanceUID="1.4.1", StudyInstanceUID="1.2.1", PatientID="EX1")
     replacement = new_instance(SOPInstanceUID="1.4.1", StudyInstanceUID="1.2.2", PatientID="EX2")
-    assert catalog.replace(replacement).existing is None
+    assert catalog.replace(replacement, _file_of(catalog, "1.4.1")).existing is None
     stored = catalog.stored_instance("1.4.1")
     assert stored is not None
     assert stored.file == replacement.file
@@ -200,5 +202,26 @@ def test_a_replacement_leaves_alone_what_has_other_instances(
             SeriesInstanceUID="1.3.1",
             StudyInstanceUID="1.2.1",
         )
-    catalog.replace(new_instance(SOPInstanceUID="1.4.1", StudyInstanceUID="1.2.2"))
+    newcomer = new_instance(SOPInstanceUID="1.4.1", StudyInstanceUID="1.2.2")
+    catalog.replace(newcomer, _file_of(catalog, "1.4.1"))
     assert _rows(database) == {"PATIENT": 1, "STUDY": 2, "SERIES": 2, "IMAGE": 2}
+
+
+def test_of_two_replacements_the_second_is_told(catalog: Catalog) -> None:
+    """Who has seen another file than the row names now changes nothing: both are acknowledged."""
+    add(catalog, SOPInstanceUID="1.4.1")
+    seen = _file_of(catalog, "1.4.1")
+    first, second = (
+        replace(newcomer, file=replace(newcomer.file, path=path))
+        for newcomer, path in ((new_instance(SOPInstanceUID="1.4.1"), path) for path in "ab")
+    )
+    assert catalog.replace(first, seen).existing is None
+    existing = catalog.replace(second, seen).existing
+    assert existing is not None
+    assert existing.file == first.file == _file_of(catalog, "1.4.1")
+
+
+def _file_of(catalog: Catalog, sop_instance_uid: str) -> KeptFile:
+    stored = catalog.stored_instance(sop_instance_uid)
+    assert stored is not None
+    return stored.file

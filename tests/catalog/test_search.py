@@ -314,9 +314,8 @@ def test_an_entity_that_goes_while_it_is_asked_for_is_left_out(catalog: Catalog)
     matches = catalog.find(query(Level.STUDY, StudyInstanceUID=""))
     first = next(matches).values["StudyInstanceUID"]
     last = max(instances, key=lambda instance: instance.header.study_instance_uid)
-    catalog.replace(
-        new_instance(SOPInstanceUID=last.header.sop_instance_uid, StudyInstanceUID=first)
-    )
+    newcomer = new_instance(SOPInstanceUID=last.header.sop_instance_uid, StudyInstanceUID=first)
+    catalog.replace(newcomer, last.file)
     assert len(list(matches)) == 199
 
 

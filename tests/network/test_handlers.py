@@ -3,13 +3,16 @@
 import logging
 import struct
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NoReturn
 
 import pytest
 from pydicom.uid import BasicTextSRStorage, CTImageStorage
+from pynetdicom.transport import AssociationSocket
 
 from pacsnode.catalog.records import CatalogError
 from pacsnode.dicom.ae import RemoteAE
@@ -646,6 +649,34 @@ def test_no_patient_data_is_logged(server: RunningServer, caplog: pytest.LogCapt
     text = "\n".join(caplog.messages).upper()
     assert "GEHEIM" not in text
     assert "19010203" not in text
+
+
+def test_answers_do_not_pile_up_for_a_slow_reader(
+    large: tuple[RunningServer, str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the network takes nothing, the query waits after a few answers (D-9)."""
+    running, study, series = large
+    takes, waits = threading.Event(), threading.Event()
+    send = AssociationSocket.send
+
+    def send_late(connection: AssociationSocket, content: bytes) -> None:
+        takes.wait(20)
+        send(connection, content)
+
+    def sleep(seconds: float) -> None:
+        waits.set()
+        time.sleep(seconds)
+
+    clock = SimpleNamespace(monotonic=time.monotonic, sleep=sleep)
+    with Association(running.address, query_contexts()) as association:
+        monkeypatch.setattr(AssociationSocket, "send", send_late)
+        monkeypatch.setattr("pacsnode.network.association.time", clock)
+        _send_find(association, 7, _images_of(study, series))
+        assert waits.wait(20)
+        (accepted,) = running.server._running()
+        assert accepted.dul.to_provider_queue.qsize() < 20
+        takes.set()
+        assert _answers(association)[0] == 1_500
 
 
 def test_a_slow_reader_gets_all_answers(large: tuple[RunningServer, str, str]) -> None:

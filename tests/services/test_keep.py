@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pacsnode.catalog.catalog import Catalog
-from pacsnode.catalog.records import Addition, CatalogError, NewInstance
+from pacsnode.catalog.records import Addition, CatalogError, KeptFile, NewInstance
 from pacsnode.file_store import FileStore
 from pacsnode.services.keep import DuplicatePolicy, Keeper, Outcome
 from tests.support.archive import files_below, send
@@ -126,7 +126,7 @@ def test_a_replacement_that_cannot_be_catalogued_is_taken_back(
     first = send(instance, keeper).keeping
     keeper.file_store.remove(first.path)
 
-    def fail(_catalog: Catalog, _instance: NewInstance) -> Addition:
+    def fail(_catalog: Catalog, _instance: NewInstance, _file: KeptFile) -> Addition:
         raise CatalogError("disk I/O error")
 
     monkeypatch.setattr(Catalog, "replace", fail)
