@@ -121,7 +121,7 @@ def import_(
         _ERRORS.print(f"refused: {path}: {reason}", markup=False)
     for outcome, count in counts.items():
         _OUTPUT.print(f"{count} {outcome.value}")
-    _OUTPUT.print(f"{len(refused)} refused")
+    _OUTPUT.print(f"{len(refused) - counts[Outcome.IN_QUARANTINE]} refused")
     raise typer.Exit(ExitCode.NEGATIVE if refused else ExitCode.OK)
 
 
@@ -139,7 +139,8 @@ def _import_files(
             except ImportRefused as refusal:
                 refused.append((path, str(refusal)))
                 continue
-            counts[outcome] += 1
+            if outcome is not Outcome.REJECTED:  # which is counted as refused
+                counts[outcome] += 1
             if outcome in _CONTRADICTIONS:
                 refused.append((path, _CONTRADICTIONS[outcome]))
 

@@ -25,6 +25,12 @@ _LOG_METHODS = frozenset({"debug", "info", "warning", "error", "exception", "cri
 _CONVERSION = re.compile(r"%[-0-9.]*[a-zA-Z]")
 
 
+def test_the_documents_are_complete() -> None:
+    """No place holder waits for its text."""
+    documents = [_REPOSITORY / "README.md", *(_REPOSITORY / "docs").rglob("*.md")]
+    assert [path.name for path in documents if "@@" in path.read_text(encoding="utf-8")] == []
+
+
 def test_the_tables_of_the_conformance_statement_are_those_of_the_code() -> None:
     """What scripts/conformance_tables prints stands in the document, table by table, no other."""
     printed = subprocess.run(

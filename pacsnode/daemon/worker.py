@@ -6,6 +6,7 @@ association server. Everything is opened here, after the fork.
 Signals (see supervisor.py): SIGTERM drains, SIGUSR1 retires. They set a flag and wake the loop.
 """
 
+import gc
 import logging
 import os
 import select
@@ -140,6 +141,10 @@ def _serve(settings: Settings, context: WorkerContext, keeper: Keeper) -> None:
     server = _server(settings, context, keeper)
     server.watch(orders.wake[0])
     server.watch(context.parent_gone_fd)
+    # What is here now stays: the collector need not look through it again and again, which shows
+    # in the set-up of associations.
+    gc.collect()
+    gc.freeze()
     context.ready()
     while not (orders.has_to_drain or orders.has_to_retire):
         context.row.beat()

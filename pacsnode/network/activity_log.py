@@ -41,6 +41,11 @@ def association_rejected(refusal: Refusal) -> None:
     _LOGGER.warning("association rejected: %s", refusal.reason)
 
 
+def connection_without_request() -> None:
+    """A connection is over, and no association request has come on it."""
+    _LOGGER.info("connection ended without an association request that could be understood")
+
+
 def association_ended(how: str, duration_seconds: float) -> None:
     """An association is over."""
     _LOGGER.info("association %s after %.1f s", how, duration_seconds)

@@ -32,6 +32,8 @@ from pacsnode.network.negotiation import (
 from pacsnode.network.storage_sop_classes import STORAGE_SOP_CLASSES
 
 _RECEIVE_LENGTH_BYTES: Final = 256 * 1024
+# No setting allows longer ones; an A-ASSOCIATE-RQ has no announced limit, but never comes near.
+_LONGEST_PDU_BYTES: Final = 2 * 1024 * 1024
 _MOST_UNSENT_MESSAGES: Final = 16
 _LOOK_SECONDS: Final = 0.001
 # PS3.8 9.2.1: before an A-ASSOCIATE-RQ, and after one that could not be understood.
@@ -130,7 +132,10 @@ class AcceptedAssociation(Association):
                 activity_log.failed_unexpectedly("association")
             self.abort()
         finally:
-            if self.requestor.primitive is not None and not self.is_rejected:
+            if self.requestor.primitive is None:
+                with label(self.label):
+                    activity_log.connection_without_request()
+            elif not self.is_rejected:
                 how = "released" if self.is_released else "aborted"
                 with label(self.label):
                     activity_log.association_ended(how, time.monotonic() - self._started_at)
@@ -273,6 +278,9 @@ class _ConnectionSocket(AssociationSocket):
 
         Memory grows with what arrives, not with what a length field claims.
         """
+        if nr_bytes > _LONGEST_PDU_BYTES:
+            # Rule H-6: longer than announced is a protocol error; it is not even read.
+            raise ConnectionAbortedError("a PDU is longer than any that we let peers send")
         received = bytearray()
         connection = cast(socket.socket, self.socket)
         while len(received) < nr_bytes:

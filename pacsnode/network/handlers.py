@@ -27,6 +27,7 @@ from pacsnode.dicom.information_model import (
 from pacsnode.dicom.part10 import Received
 from pacsnode.dicom.status import DimseFailure, Status
 from pacsnode.dicom.transfer_syntax import Encoding, encoding_of
+from pacsnode.dicom.uid import is_valid_uid
 from pacsnode.network import activity_log
 from pacsnode.network.association import AcceptedAssociation
 from pacsnode.network.move_scp import MoveContext, SubOperations, clamp, describe, move
@@ -217,7 +218,9 @@ class _Exchange:
         """What the request is called in the log."""
         operation = type(self.request).__name__.replace("_", "-")
         if isinstance(self.request, C_STORE):
-            return f"{operation} {_uid(self.request.AffectedSOPInstanceUID)}"
+            uid = _uid(self.request.AffectedSOPInstanceUID)
+            # What is no UID may be anything, also a name: it does not belong in a log.
+            return f"{operation} {uid if is_valid_uid(uid) else 'without a valid UID'}"
         return operation
 
     def identifier(self) -> bytes:

@@ -104,10 +104,7 @@ def _transfer_syntaxes(instances: Sequence[StoredInstance]) -> list[str]:
 
 
 class StoreAssociation:
-    """An association with a destination, open within a `with` statement.
-
-    One thread uses it; it is not pynetdicom's loop that reads the responses, but that thread.
-    """
+    """An association with a destination, open within a `with` statement; one thread uses it."""
 
     def __init__(
         self,
@@ -142,11 +139,12 @@ class StoreAssociation:
         if connection is not None:
             # Else each request waits for the acknowledgement of the segment before it.
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.settimeout(limits.dimse_timeout_seconds)
         self._message_id = 0
-        # From here on this thread takes the messages off the queue, not pynetdicom's loop.
-        self._association._reactor_checkpoint.clear()  # noqa: SLF001
-        while not self._association._is_paused:  # noqa: SLF001
-            time.sleep(0.0001)
+        self._responses = _ResponseQueue()
+        self._association.dimse.msg_queue = self._responses
+        # A long transfer receives nothing: only a response that does not come is a fault here.
+        self._association.network_timeout = None
 
     def __enter__(self) -> Self:
         return self
@@ -157,7 +155,6 @@ class StoreAssociation:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._association._reactor_checkpoint.set()  # noqa: SLF001
         if kind is None and self._is_alive():
             self._association.release()
         elif self._association.is_established:
@@ -231,7 +228,7 @@ class StoreAssociation:
         while True:
             waiting = outgoing.qsize()
             try:
-                _, response = self._association.dimse.msg_queue.get(timeout=_LOOK_SECONDS)
+                _, response = self._responses.take(_LOOK_SECONDS)
             except queue.Empty:
                 response = None
             if response is not None:
@@ -254,6 +251,26 @@ class StoreAssociation:
             and association.dul.is_alive()
             and not association.acse.is_aborted()
         )
+
+
+class _ResponseQueue(queue.Queue[Any]):
+    """The responses to our requests, which only we take.
+
+    pynetdicom's loop looks for messages as well, and would take a response for a request; for it
+    there is never anything here.
+    """
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:  # noqa: ANN401, ARG002, FBT001, FBT002
+        """Have nothing for pynetdicom's loop."""
+        raise queue.Empty
+
+    def take(self, timeout_seconds: float) -> Any:  # noqa: ANN401 - a context id and a primitive
+        """Return the next response.
+
+        Raises:
+            queue.Empty: none has come in time.
+        """
+        return super().get(timeout=timeout_seconds)
 
 
 def why_not_established(association: Association) -> str:

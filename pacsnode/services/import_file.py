@@ -6,15 +6,21 @@ Where the two disagree, the data set says which instance it is: that is what pee
 Source: PS3.10 7.1; rule F-7.
 """
 
+import errno
 import mmap
 from enum import Enum
 from pathlib import Path
+from typing import Final
 
 from pacsnode.dicom.instance import read_instance
 from pacsnode.dicom.part10 import Part10Error, read_file_meta
 from pacsnode.dicom.status import DimseFailure
 from pacsnode.dicom.transfer_syntax import STORAGE_TRANSFER_SYNTAXES
+from pacsnode.file_store import FileStoreError, IncomingFile
 from pacsnode.services.keep import Arrival, Keeper, Keeping, data_set_digest
+
+# On another file system, not ours to link, or with too many names already.
+_CANNOT_BE_LINKED: Final = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK})
 
 
 class ImportMode(Enum):
@@ -40,11 +46,22 @@ def import_file(path: Path, keeper: Keeper, mode: ImportMode) -> Keeping:
     _check_is_dicom(path)
     with keeper.file_store.incoming() as file:
         if mode is ImportMode.LINK:
-            file.link_from(path)
+            _link(file, path)
         else:
             file.copy_from(path)
         # What is kept is looked at, not its source, which may change meanwhile.
         return keeper.keep(file, _arrival(file.path))
+
+
+def _link(file: IncomingFile, path: Path) -> None:
+    """Link a file into the store; refuse one that cannot be linked: that concerns it alone."""
+    try:
+        file.link_from(path)
+    except FileStoreError as error:
+        cause = error.__cause__
+        if isinstance(cause, OSError) and cause.errno in _CANNOT_BE_LINKED:
+            raise ImportRefused(f"cannot be linked: {cause.strerror}; --copy takes it") from error
+        raise
 
 
 def _check_is_dicom(path: Path) -> None:

@@ -1,5 +1,7 @@
 """What an outgoing association proposes, and in which groups instances are sent."""
 
+import queue
+
 import pytest
 
 from pacsnode.catalog.records import KeptFile, StoredInstance
@@ -7,6 +9,7 @@ from pacsnode.dicom.ae import RemoteAE
 from pacsnode.network.store_scu import (
     StoreAssociation,
     StoreAssociationError,
+    _ResponseQueue,
     batches,
     proposed_contexts,
 )
@@ -71,3 +74,12 @@ def test_an_association_that_does_not_come_about_says_why() -> None:
     assert reasons[0] == "association rejected: Calling AE title not recognised"
     assert reasons[1] == "it accepts none of the presentation contexts"
     assert reasons[2].startswith("no association")
+
+
+def test_pynetdicom_does_not_take_our_responses() -> None:
+    """Its loop, which looks for requests, finds nothing where the responses are."""
+    responses = _ResponseQueue()
+    responses.put((1, "response"))
+    with pytest.raises(queue.Empty):
+        responses.get(block=False)
+    assert responses.take(0) == (1, "response")

@@ -140,3 +140,17 @@ def test_a_failing_catalog_leaves_the_source_alone(
         import_file(path, keeper, ImportMode.LINK)
     assert files_below(keeper.file_store.folder) == []
     assert path.exists()
+
+
+def test_a_file_that_cannot_be_linked_is_refused_alone(
+    keeper: Keeper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file on another file system concerns itself only, and the reason says what helps."""
+
+    def cross_device(*_: object) -> None:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+    monkeypatch.setattr(os, "link", cross_device)
+    with pytest.raises(ImportRefused, match=r"cannot be linked: .*; --copy takes it"):
+        import_file(_file(tmp_path), keeper, ImportMode.LINK)
+    assert files_below(keeper.file_store.folder) == []
