@@ -29,7 +29,15 @@ from types import TracebackType
 from typing import BinaryIO, Final, Self
 
 from pacsnode.dicom.uid import is_valid_uid
-from pacsnode.folders import FOLDER_MODE, make_folder, sync
+from pacsnode.folders import (
+    FOLDER_MODE,
+    link_durably,
+    lock_folder,
+    make_folder,
+    remove_empty_folder,
+    sync,
+    try_lock_folder,
+)
 
 _FILE_MODE: Final = 0o640
 _REMEMBERED_FOLDERS: Final = 10_000
@@ -174,7 +182,7 @@ class IncomingFile:
             sync(self._store.folder)
             path = folder / f"{place.sop_instance_uid}.{data_set_sha256.hex()[:16]}.dcm"
             try:
-                _link_durably(self._path, path)
+                link_durably(self._path, path)
             except FileExistsError:
                 sync(folder)  # whoever put it there may not have done so yet
         except OSError as error:
@@ -265,10 +273,10 @@ class FileStore:
         self._make_series_folder(folder)
         lasting = folder / f"{place.sop_instance_uid}.dcm"
         try:
-            _link_durably(path, lasting)
+            link_durably(path, lasting)
         except FileExistsError:
             lasting = folder / f"{place.sop_instance_uid}.{secrets.token_hex(4)}.dcm"
-            _link_durably(path, lasting)
+            link_durably(path, lasting)
         return lasting
 
     def open(self, relative_path: str) -> BinaryIO:
@@ -311,13 +319,13 @@ class FileStore:
             if folder == self._incoming:
                 continue
             with self._incoming_lock():
-                lock = _try_lock(folder)
+                lock = try_lock_folder(folder)
             if lock is None:
                 continue
             try:
                 for path in folder.iterdir():
                     yield AbandonedFile(self, path)
-                _remove_empty(folder)
+                remove_empty_folder(folder)
             finally:
                 os.close(lock)
 
@@ -326,7 +334,7 @@ class FileStore:
 
         Not before: a thread that outlives an aborted association may still be at work on it.
         """
-        if _remove_empty(self._incoming):
+        if remove_empty_folder(self._incoming):
             self._release()
 
     def _release(self) -> None:
@@ -354,7 +362,7 @@ class FileStore:
         """Make this writer's folder and return the descriptor that holds its lock."""
         with self._incoming_lock():
             self._incoming.mkdir(mode=FOLDER_MODE)
-            return _lock(self._incoming)
+            return lock_folder(self._incoming)
 
     @contextmanager
     def _incoming_lock(self) -> Iterator[None]:
@@ -406,55 +414,6 @@ def _write_all(descriptor: int, fragment: bytes | memoryview) -> None:
     rest = memoryview(fragment)
     while rest:
         rest = rest[os.write(descriptor, rest) :]
-
-
-def _link_durably(path: Path, name: Path) -> None:
-    """Give a file another name, on the disk when this returns; or leave no such name.
-
-    Raises:
-        FileExistsError: the name is taken.
-        OSError: the file system refuses or fails.
-    """
-    os.link(path, name)
-    try:
-        sync(name.parent)
-    except OSError:
-        name.unlink(missing_ok=True)
-        raise
-
-
-def _lock(folder: Path) -> int:
-    """Return a descriptor that holds the lock on a writer's folder."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
-def _try_lock(folder: Path) -> int | None:
-    """Return a descriptor with the lock, or None if its writer lives or the folder has gone."""
-    try:
-        lock = _lock(folder)
-    except (BlockingIOError, FileNotFoundError, NotADirectoryError):
-        return None
-    if folder.is_dir():
-        return lock
-    os.close(lock)  # whoever had the lock removed the folder meanwhile
-    return None
-
-
-def _remove_empty(folder: Path) -> bool:
-    """Remove a folder unless something is in it, and tell whether it is gone."""
-    try:
-        folder.rmdir()
-    except OSError as error:
-        if error.errno not in {errno.ENOTEMPTY, errno.ENOENT}:
-            raise
-        return error.errno == errno.ENOENT
-    return True
 
 
 def _failure(what: str, error: OSError) -> FileStoreError:

@@ -1,5 +1,10 @@
-"""Folders that survive a power cut: a name is durable once the folder it stands in is synced."""
+"""Folders and names in them: durable once the folder is synced, and locked while their owner lives.
 
+A lock on a folder ends with the process that holds it, however that ends.
+"""
+
+import errno
+import fcntl
 import os
 from pathlib import Path
 from typing import Final
@@ -30,3 +35,65 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def link_durably(path: Path, name: Path) -> None:
+    """Give a file another name, on the disk when this returns; or leave no such name.
+
+    Raises:
+        FileExistsError: the name is taken.
+        OSError: the file system refuses or fails.
+    """
+    os.link(path, name)
+    try:
+        sync(name.parent)
+    except OSError:
+        name.unlink(missing_ok=True)
+        raise
+
+
+def lock_folder(folder: Path) -> int:
+    """Return a descriptor that holds the lock on a folder until it is closed.
+
+    Raises:
+        BlockingIOError: another one holds it.
+        OSError: the folder cannot be opened.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def try_lock_folder(folder: Path) -> int | None:
+    """Return a descriptor with the lock, or None if its owner lives or the folder has gone.
+
+    Raises:
+        OSError: the folder cannot be opened for another reason.
+    """
+    try:
+        descriptor = lock_folder(folder)
+    except (BlockingIOError, FileNotFoundError, NotADirectoryError):
+        return None
+    if folder.is_dir():
+        return descriptor
+    os.close(descriptor)  # whoever had the lock removed the folder meanwhile
+    return None
+
+
+def remove_empty_folder(folder: Path) -> bool:
+    """Remove a folder unless something is in it, and tell whether it is gone.
+
+    Raises:
+        OSError: it cannot be removed for another reason.
+    """
+    try:
+        folder.rmdir()
+    except OSError as error:
+        if error.errno not in {errno.ENOTEMPTY, errno.ENOENT}:
+            raise
+        return error.errno == errno.ENOENT
+    return True

@@ -1,0 +1,48 @@
+"""Names that survive a power cut, and locks that end with their owner."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pacsnode.folders import link_durably, lock_folder, make_folder, try_lock_folder
+
+
+def test_every_new_folder_is_synced_in_the_one_above(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder whose name is not on the disk would be gone with all that is in it (F-2)."""
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def seen(descriptor: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", seen)
+    make_folder(tmp_path / "a" / "b")
+    assert sorted(synced) == [str(tmp_path), str(tmp_path / "a")]
+
+
+def test_a_name_that_is_taken_is_never_replaced(tmp_path: Path) -> None:
+    """The file that has it keeps its bytes."""
+    (tmp_path / "new").write_bytes(b"new")
+    (tmp_path / "kept").write_bytes(b"kept")
+    with pytest.raises(FileExistsError):
+        link_durably(tmp_path / "new", tmp_path / "kept")
+    assert (tmp_path / "kept").read_bytes() == b"kept"
+
+
+def test_a_folder_has_one_lock(tmp_path: Path) -> None:
+    """Who comes second gets none, until the first one lets go."""
+    first = lock_folder(tmp_path)
+    assert try_lock_folder(tmp_path) is None
+    os.close(first)
+    second = try_lock_folder(tmp_path)
+    assert second is not None
+    os.close(second)
+
+
+def test_a_folder_that_has_gone_has_no_lock(tmp_path: Path) -> None:
+    """Another process may have cleared it up in between."""
+    assert try_lock_folder(tmp_path / "gone") is None
