@@ -16,7 +16,7 @@ def test_every_new_folder_is_synced_in_the_one_above(
     fsync = os.fsync
 
     def seen(descriptor: int) -> None:
-        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", seen)

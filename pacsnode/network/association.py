@@ -36,6 +36,9 @@ _RECEIVE_LENGTH_BYTES: Final = 256 * 1024
 _LONGEST_PDU_BYTES: Final = 2 * 1024 * 1024
 _MOST_UNSENT_MESSAGES: Final = 16
 _LOOK_SECONDS: Final = 0.001
+# How often pynetdicom's loop looks for something to do while an association is negotiated: that is
+# over soon, and each look it sleeps through makes it later.
+_NEGOTIATION_LOOK_SECONDS: Final = 0.0001
 # PS3.8 9.2.1: before an A-ASSOCIATE-RQ, and after one that could not be understood.
 _STATES_WITHOUT_REQUEST: Final = frozenset({"Sta2", "Sta13"})
 
@@ -153,9 +156,10 @@ class AcceptedAssociation(Association):
             with suppress(OSError):  # the peer was faster
                 self._connection.shutdown(socket.SHUT_RDWR)
 
-    def use_idle_timeout(self) -> None:
-        """Wait for bytes as long as a peer may be idle, now that it is let in."""
+    def settle(self) -> None:
+        """Be patient, now that it is established: a peer may be idle for long."""
         self._connection.settimeout(self.network_timeout)
+        self.dul._run_loop_delay = _LOOK_SECONDS  # noqa: SLF001
 
     def wait_until_sent(self) -> None:
         """Return when few messages wait to be sent, or the peer has gone.
@@ -238,7 +242,7 @@ class _Acceptor(ACSE):
                 self.acceptor.add_negotiation_item(item)
         self.send_accept()
         association.is_established = True
-        association.use_idle_timeout()
+        association.settle()
         activity_log.association_accepted(len(accepted), len(proposed))
         activity_log.contexts_refused(refused)
 
@@ -281,6 +285,9 @@ class _ConnectionSocket(AssociationSocket):
         if nr_bytes > _LONGEST_PDU_BYTES:
             # Rule H-6: longer than announced is a protocol error; it is not even read.
             raise ConnectionAbortedError("a PDU is longer than any that we let peers send")
+        if not self.assoc.is_established:
+            # Something has come, so there is something to answer soon; not so on a silent one.
+            self.assoc.dul._run_loop_delay = _NEGOTIATION_LOOK_SECONDS  # noqa: SLF001
         received = bytearray()
         connection = cast(socket.socket, self.socket)
         while len(received) < nr_bytes:

@@ -32,8 +32,8 @@ _NAMES = {
     "_idle_timer",
     "_is_paused",
     "_negotiate_as_acceptor",
-    "_reactor_checkpoint",
     "_rejected_cx",
+    "_run_loop_delay",
     "_serve_request",
     "_server",
     "_transfer_syntax",
@@ -78,7 +78,7 @@ def association() -> Association:
 @pytest.mark.parametrize(
     "name",
     [
-        *("_accepted_cx", "_rejected_cx", "_is_paused", "_reactor_checkpoint", "_server"),
+        *("_accepted_cx", "_rejected_cx", "_is_paused", "_server"),
         *("acse", "dimse", "dul", "acceptor", "requestor", "network_timeout", "acse_timeout"),
         *("is_established", "is_released", "is_rejected", "is_aborted", "accepted_contexts"),
     ],
@@ -93,7 +93,6 @@ def test_an_association_is_served_by_its_own_method(association: Association) ->
     source = inspect.getsource(type(association))
     assert "self._serve_request(msg," in source
     assert "self._server.shutdown_request(" in source
-    assert "self._reactor_checkpoint.wait()" in source
 
 
 def test_the_upper_layer_has_its_queues_and_timer(association: Association) -> None:
@@ -103,6 +102,9 @@ def test_the_upper_layer_has_its_queues_and_timer(association: Association) -> N
     assert timer.remaining > 0
     timer.restart()
     assert association.dul.to_provider_queue.qsize() == 0
+    assert "time.sleep(self._run_loop_delay)" in inspect.getsource(
+        type(association.dul).run_reactor
+    )
 
 
 def test_messages_and_cancels_are_kept_apart(association: Association) -> None:
