@@ -149,6 +149,7 @@ class _Move:
                 to_send,
                 calling_ae_title=self._context.calling_ae_title,
                 limits=self._context.limits,
+                while_waiting=lambda: self._pend(_LONGEST_PENDING_SECONDS),
             ) as association:
                 while len(self._state.remaining) > last and not self._is_cancelled():
                     self._send_next(association)

@@ -11,6 +11,7 @@ import queue
 import socket
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -113,6 +114,7 @@ class StoreAssociation:
         *,
         calling_ae_title: str,
         limits: AssociationLimits,
+        while_waiting: Callable[[], None],
     ) -> None:
         """Request the association.
 
@@ -121,21 +123,29 @@ class StoreAssociation:
             instances: what will be sent; a context is proposed for each kind.
             calling_ae_title: the title of ours to use.
             limits: of time and size.
+            while_waiting: called now and then until the destination has answered.
 
         Raises:
             StoreAssociationError: it was not accepted.
         """
         self._limits = limits
         ae = application_entity(calling_ae_title, limits)
-        self._association: Association = ae.associate(
-            destination.host,
-            destination.port,
-            contexts=proposed_contexts(instances),
-            ae_title=destination.ae_title,
-        )
-        if not self._association.is_established:
-            raise StoreAssociationError(why_not_established(self._association))
+        with ThreadPoolExecutor(max_workers=1) as executor:
+            answer = executor.submit(
+                ae.associate,
+                destination.host,
+                destination.port,
+                contexts=proposed_contexts(instances),
+                ae_title=destination.ae_title,
+            )
+            while not wait([answer], timeout=_LOOK_SECONDS).done:
+                while_waiting()
+            self._association: Association = answer.result()
         connection = cast(AssociationSocket, self._association.dul.socket).socket
+        if not self._association.is_established:
+            if connection is not None:
+                connection.close()  # pynetdicom leaves it to the garbage collector
+            raise StoreAssociationError(why_not_established(self._association))
         if connection is not None:
             # Else each request waits for the acknowledgement of the segment before it.
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

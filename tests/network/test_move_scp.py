@@ -1,5 +1,6 @@
 """The sub-operations of a C-MOVE, against a destination that does as it is told."""
 
+import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +18,7 @@ from pacsnode.dicom.ae import RemoteAE
 from pacsnode.dicom.information_model import Level
 from pacsnode.dicom.status import Status
 from pacsnode.file_store import FileStore
-from pacsnode.network import move_scp
+from pacsnode.network import move_scp, store_scu
 from pacsnode.network.move_scp import MoveContext, SubOperations, clamp, describe, move
 from pacsnode.network.store_scu import MoveOriginator
 from pacsnode.network.toolkit import configure_pynetdicom
@@ -305,6 +306,26 @@ def test_pending_is_sent_while_a_slow_destination_is_waited_for(
         state = place.move(running.port, place.keep(*_instances(1)))
     assert sent[:2] == [(1, 0, 0, 0), (1, 0, 0, 0)]
     assert state.counts == (0, 1, 0, 0)
+
+
+def test_pending_is_sent_while_a_destination_does_not_answer_the_association(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A destination that takes the connection and is silent does not silence us (E-12, E-5)."""
+    monkeypatch.setattr(move_scp, "_LONGEST_PENDING_SECONDS", 0.1)
+    monkeypatch.setattr(store_scu, "_LOOK_SECONDS", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+
+        class Pending(list[Counts]):
+            def append(self, counts: Counts) -> None:
+                super().append(counts)
+                if len(self) == 3:
+                    silent.accept()[0].close()
+
+        place.pending = Pending()
+        state = place.move(silent.getsockname()[1], place.keep(*_instances(1)))
+    assert place.pending[:3] == [(1, 0, 0, 0)] * 3
+    assert (state.counts, state.final_status) == ((0, 0, 1, 0), 0xA702)
 
 
 def test_a_cancel_stops_behind_the_instance_in_flight(place: Place) -> None:

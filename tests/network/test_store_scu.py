@@ -61,7 +61,13 @@ def _why_not(port: int) -> str:
     configure_pynetdicom()
     remote = RemoteAE("DEST", "127.0.0.1", port)
     with pytest.raises(StoreAssociationError) as refused:
-        StoreAssociation(remote, [_stored("1.2.3")], calling_ae_title="PACSNODE", limits=LIMITS)
+        StoreAssociation(
+            remote,
+            [_stored("1.2.3")],
+            calling_ae_title="PACSNODE",
+            limits=LIMITS,
+            while_waiting=lambda: None,
+        )
     return str(refused.value)
 
 
