@@ -36,12 +36,14 @@ def echo(remote: RemoteAE, *, calling_ae_title: str, limits: AssociationLimits) 
     Source: PS3.7 9.1.5.
     """
     configure_pynetdicom()
-    association = application_entity(calling_ae_title, limits).associate(
-        remote.host,
-        remote.port,
-        contexts=[build_context(VERIFICATION_UID, _TRANSFER_SYNTAXES)],
-        ae_title=remote.ae_title,
-    )
+    ae = application_entity(calling_ae_title, limits)
+    contexts = [build_context(VERIFICATION_UID, _TRANSFER_SYNTAXES)]
+    try:
+        association = ae.associate(
+            remote.host, remote.port, contexts=contexts, ae_title=remote.ae_title
+        )
+    except OSError as error:  # of looking up its host name; all else pynetdicom catches
+        return EchoResult(is_answered=False, reason=f"host name: {error.strerror}")
     if not association.is_established:
         return EchoResult(is_answered=False, reason=why_not_established(association))
     try:

@@ -140,7 +140,10 @@ class StoreAssociation:
             )
             while not wait([answer], timeout=_LOOK_SECONDS).done:
                 while_waiting()
+        try:
             self._association: Association = answer.result()
+        except OSError as error:  # of looking up its host name; all else pynetdicom catches
+            raise StoreAssociationError(f"host name: {error.strerror}") from error
         connection = cast(AssociationSocket, self._association.dul.socket).socket
         if not self._association.is_established:
             if connection is not None:

@@ -40,6 +40,14 @@ def test_nobody_there_is_told() -> None:
     assert "not reachable" in result.reason
 
 
+def test_a_name_that_cannot_be_looked_up_is_told() -> None:
+    """A misspelt host name is an answer, not a traceback."""
+    remote = RemoteAE("DEST", "no-such-host.invalid", 104)
+    result = echo(remote, calling_ae_title="ME", limits=LIMITS)
+    assert not result.is_answered
+    assert result.reason.startswith("host name: ")
+
+
 def test_a_peer_without_verification_is_told() -> None:
     """A peer that refuses the context is there, but does not answer (H-5)."""
     with destination() as running:

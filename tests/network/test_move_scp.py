@@ -55,17 +55,18 @@ class Place:
     def move(self, port: int, instances: Sequence[StoredInstance]) -> SubOperations:
         """Move these instances to the destination on this port."""
         plan = MovePlan(RemoteAE("DEST", "127.0.0.1", port), Level.STUDY, tuple(instances))
-        return move(
-            plan,
-            MoveContext(
-                file_store=self.file_store,
-                limits=LIMITS,
-                calling_ae_title="PACSNODE",
-                originator=MoveOriginator("WORKSTATION", 77),
-                priority=self.priority,
-                is_cancelled=self.is_cancelled,
-                send_pending=lambda state: self.pending.append(state.counts),
-            ),
+        return move(plan, self.context())
+
+    def context(self) -> MoveContext:
+        """Return what a move needs from the outside."""
+        return MoveContext(
+            file_store=self.file_store,
+            limits=LIMITS,
+            calling_ae_title="PACSNODE",
+            originator=MoveOriginator("WORKSTATION", 77),
+            priority=self.priority,
+            is_cancelled=self.is_cancelled,
+            send_pending=lambda state: self.pending.append(state.counts),
         )
 
 
@@ -222,6 +223,18 @@ def test_a_destination_that_is_down_fails_all(place: Place) -> None:
     state = place.move(free_port(), stored)
     assert (state.final_status, state.counts) == (0xA702, (0, 0, 3, 0))
     assert state.failed == [instance.sop_instance_uid for instance in stored]
+
+
+def test_a_destination_whose_name_is_not_known_fails_all(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A host name that cannot be looked up is a destination out of reach, and the log says so."""
+    instances = place.keep(*_instances(2))
+    plan = MovePlan(RemoteAE("DEST", "no-such-host.invalid", 104), Level.STUDY, tuple(instances))
+    with caplog.at_level("WARNING", "pacsnode"):
+        state = move(plan, place.context())
+    assert (state.counts, state.final_status) == ((0, 0, 2, 0), 0xA702)
+    assert "host name: " in caplog.text
 
 
 def test_a_destination_that_rejects_fails_all(place: Place) -> None:
