@@ -21,14 +21,19 @@ from pacsnode.catalog import Catalog
 from pacsnode.catalog.records import CatalogError
 from pacsnode.config import ConfigError, Settings, load_settings
 from pacsnode.daemon.node import run_node
-from pacsnode.daemon.worker import association_limits, open_catalog, open_file_store
+from pacsnode.daemon.worker import (
+    association_limits,
+    duplicate_policy,
+    open_catalog,
+    open_file_store,
+)
 from pacsnode.dicom.ae import normalise_ae_title
 from pacsnode.exit_codes import ExitCode
 from pacsnode.file_store import FileStoreError
 from pacsnode.logs import configure_logging
 from pacsnode.network.echo_scu import echo as send_echo
 from pacsnode.services.import_file import ImportMode, ImportRefused, import_file
-from pacsnode.services.keep import DuplicatePolicy, Keeper, Keeping, Outcome
+from pacsnode.services.keep import Keeper, Keeping, Outcome
 from pacsnode.services.recover import recover
 
 app = typer.Typer(
@@ -241,7 +246,7 @@ def _keeper(settings: Settings) -> Keeper:
         _fail(ExitCode.STORAGE_UNUSABLE, str(error))
     except CatalogError as error:
         _fail(ExitCode.CATALOG_UNUSABLE, str(error))
-    return Keeper(file_store, catalog, DuplicatePolicy(settings.storage.on_duplicate))
+    return Keeper(file_store, catalog, duplicate_policy(settings))
 
 
 def _open(opener: Callable[[Settings], Catalog], settings: Settings) -> Catalog:

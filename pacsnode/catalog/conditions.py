@@ -109,7 +109,7 @@ class _Stored:
             case WildCard(pattern):
                 return _fits(self._text, pattern)
             case UidList(uids):
-                return _is_one_of(self._value, uids)
+                return is_one_of(self._value, uids)
             case Interval(lower, upper):
                 return self._overlaps(lower, upper)
             case PersonName():
@@ -203,7 +203,8 @@ def _any(expressions: Iterable[Condition]) -> Condition:
     return level[0]
 
 
-def _is_one_of(column: Column, uids: Sequence[str]) -> Condition:
+def is_one_of(column: Column, uids: Sequence[str]) -> Condition:
+    """Return the condition that a column is one of some UIDs, however many (rule C-10)."""
     if len(uids) <= _LONGEST_LIST_OF_VARIABLES:
         return column.in_(list(uids))
     return column.in_(SQL("(SELECT value FROM json_each(?))", [json.dumps(uids)]))

@@ -13,7 +13,7 @@ from typing import Final
 
 from peewee import Column, Function, Select, fn
 
-from pacsnode.catalog.conditions import condition
+from pacsnode.catalog.conditions import condition, is_one_of
 from pacsnode.catalog.database import CatalogDatabase
 from pacsnode.catalog.ingest import STORED_INSTANCE_COLUMNS, stored_instance_of
 from pacsnode.catalog.models import INSTANCE, PARENT_KEY, PATIENT, SERIES, STUDY, TABLE
@@ -24,8 +24,6 @@ from pacsnode.dicom.information_model import Level
 from pacsnode.dicom.text_values import normalise_text
 
 _PAGE_LENGTH: Final = 200
-# SQLite takes 32,766 variables in a statement; long UID lists are asked for in parts (rule C-10).
-_UID_LIST_LENGTH: Final = 10_000
 
 # Rule D-9: a stable order; the newest studies first.
 _ORDER: Final = {
@@ -71,14 +69,8 @@ def locate(database: CatalogDatabase, retrieval: Retrieval) -> list[StoredInstan
 
     Source: PS3.4 C.4.2.2.1; rules E-2, E-21.
     """
-    found: dict[str, StoredInstance] = {}
-    values = retrieval.unique_keys[retrieval.level]
     with database.reading():
-        for start in range(0, len(values), _UID_LIST_LENGTH):
-            part = values[start : start + _UID_LIST_LENGTH]
-            for instance in _located(database, retrieval, part):
-                found[instance.sop_instance_uid] = instance
-    return list(found.values())
+        return list(_located(database, retrieval))
 
 
 def studies(database: CatalogDatabase) -> Iterator[StudySummary]:
@@ -128,19 +120,16 @@ def _joined(level: Level, columns: Iterable[Column | Function]) -> Select:
     return selection
 
 
-def _located(
-    database: CatalogDatabase, retrieval: Retrieval, values: Sequence[str]
-) -> Iterator[StoredInstance]:
-    """Yield the instances below some entities of the retrieval's level."""
+def _located(database: CatalogDatabase, retrieval: Retrieval) -> Iterator[StoredInstance]:
+    """Yield the instances below the entities of a retrieval."""
     selection = _joined(Level.IMAGE, STORED_INSTANCE_COLUMNS)
-    for level, uppers in retrieval.unique_keys.items():
-        wanted = values if level is retrieval.level else uppers
+    for level, values in retrieval.unique_keys.items():
         if level is Level.PATIENT:
-            wanted = [normalise_text(value, UNIQUE_KEY[level].vr) for value in wanted]
+            wanted = [normalise_text(value, UNIQUE_KEY[level].vr) for value in values]
             selection = selection.where(PATIENT.patient_id_match.in_(wanted))
         else:
             column = getattr(TABLE[level], UNIQUE_KEY[level].column)
-            selection = selection.where(column.in_(list(wanted)))
+            selection = selection.where(is_one_of(column, values))
     selection = selection.order_by(
         SERIES.study_key, INSTANCE.series_key, INSTANCE.instance_number_number, INSTANCE.key
     )

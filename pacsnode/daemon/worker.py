@@ -60,7 +60,7 @@ def run_worker(settings: Settings, context: WorkerContext) -> ExitCode:
     if cleared:
         _LOGGER.warning("cleared up %d files that a process that died had not finished", cleared)
     try:
-        _serve(settings, context, Keeper(file_store, catalog, _duplicate_policy(settings)))
+        _serve(settings, context, Keeper(file_store, catalog, duplicate_policy(settings)))
     finally:
         file_store.close()
         catalog.close()
@@ -101,7 +101,8 @@ def association_limits(settings: Settings) -> AssociationLimits:
     )
 
 
-def _duplicate_policy(settings: Settings) -> DuplicatePolicy:
+def duplicate_policy(settings: Settings) -> DuplicatePolicy:
+    """Return what the settings do with other content under a UID that is kept."""
     return DuplicatePolicy(settings.storage.on_duplicate)
 
 

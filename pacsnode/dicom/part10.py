@@ -29,7 +29,8 @@ _MEDIA_STORAGE_SOP_CLASS_UID: Final = 0x00020002
 _MEDIA_STORAGE_SOP_INSTANCE_UID: Final = 0x00020003
 _TRANSFER_SYNTAX_UID: Final = 0x00020010
 _GROUP_LENGTH_ELEMENT: Final = struct.Struct("<HH2sHL")
-_MAXIMUM_META_LENGTH: Final = 1024 * 1024  # real ones have some hundred bytes
+_USUAL_META_LENGTH: Final = 4096  # real ones have some hundred bytes
+_MAXIMUM_META_LENGTH: Final = 1024 * 1024
 _META_GROUP: Final = 0x0002
 # PS3.10 7.1: File Meta Information is Explicit VR Little Endian whatever the data set is.
 _ENCODING = encoding_of(EXPLICIT_VR_LITTLE_ENDIAN)
@@ -116,9 +117,8 @@ def read_file_meta(file: BinaryIO) -> FileMeta:
     start = file.read(len(_PREAMBLE) + len(_PREFIX))
     if start[len(_PREAMBLE) :] != _PREFIX:
         raise Part10Error("not a DICOM file: the prefix DICM is missing")
-    encoded = file.read(_MAXIMUM_META_LENGTH)
     try:
-        length = length_of_group(encoded, _ENCODING, _META_GROUP)
+        encoded, length = _read_group(file)
         # Group 0002 is walked like a data set of its own: it has no place in any other.
         elements = read_elements(encoded[:length], _ENCODING, takes_low_groups=True)
     except DataSetError as error:
@@ -136,3 +136,19 @@ def read_file_meta(file: BinaryIO) -> FileMeta:
         transfer_syntax_uid=uid(_TRANSFER_SYNTAX_UID),
         data_set_offset=len(start) + length,
     )
+
+
+def _read_group(file: BinaryIO) -> tuple[bytes, int]:
+    """Return the bytes from where group 0002 starts, and how many belong to it.
+
+    Each instance that is sent comes this way: no more of its file is read than is needed.
+    """
+    encoded = file.read(_USUAL_META_LENGTH)
+    try:
+        length = length_of_group(encoded, _ENCODING, _META_GROUP)
+    except DataSetError:
+        length = len(encoded)
+    if length + len(b"\x02\x00") <= len(encoded):  # the group of what follows can be seen
+        return encoded, length
+    encoded += file.read(_MAXIMUM_META_LENGTH - len(encoded))
+    return encoded, length_of_group(encoded, _ENCODING, _META_GROUP)

@@ -4,7 +4,6 @@ Source: PS3.5 9.
 """
 
 import re
-import uuid
 from typing import Final
 
 # PS3.7 D.3.3.2: identifies this implementation, in associations and in the files it writes. Our
@@ -35,11 +34,3 @@ def normalise_uid(uid: str) -> str:
     Source: PS3.5 9.1; rule I-1.
     """
     return uid.strip("\0 ")
-
-
-def new_uid() -> str:
-    """Return a UID that nothing else has.
-
-    Source: PS3.5 B.2.
-    """
-    return f"2.25.{uuid.uuid4().int}"

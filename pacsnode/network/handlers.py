@@ -27,10 +27,11 @@ from pacsnode.dicom.information_model import (
 from pacsnode.dicom.part10 import Received
 from pacsnode.dicom.status import DimseFailure, Status
 from pacsnode.dicom.transfer_syntax import Encoding, encoding_of
-from pacsnode.dicom.uid import is_valid_uid
+from pacsnode.dicom.uid import is_valid_uid, normalise_uid
 from pacsnode.network import activity_log
 from pacsnode.network.association import AcceptedAssociation
 from pacsnode.network.move_scp import MoveContext, SubOperations, clamp, describe, move
+from pacsnode.network.negotiation import SERVICES_WITHOUT_PIXELS
 from pacsnode.network.store_scu import MoveOriginator
 from pacsnode.network.toolkit import AssociationLimits
 from pacsnode.services.c_echo import echo
@@ -210,8 +211,7 @@ class _Exchange:
     @property
     def is_storage(self) -> bool:
         """Every context that is accepted for none of the other services is one of Storage."""
-        others = {VERIFICATION_UID, *FIND_MODELS, *MOVE_MODELS}
-        return self.abstract_syntax not in others
+        return self.abstract_syntax not in SERVICES_WITHOUT_PIXELS
 
     @property
     def name(self) -> str:
@@ -297,5 +297,5 @@ class _Exchange:
 
 
 def _uid(value: object) -> str:
-    """Return a UID of a command set without its padding; empty where there is none."""
-    return str(value or "").strip("\0 ")
+    """Return a UID of a command set in its normal form; empty where there is none."""
+    return normalise_uid(str(value or ""))

@@ -22,7 +22,7 @@ from pacsnode.network.storage_sop_classes import is_storage
 
 APPLICATION_CONTEXT_NAME: Final = "1.2.840.10008.3.1.1.1"
 
-_SERVICES_WITHOUT_PIXELS: Final = frozenset({VERIFICATION_UID, *FIND_MODELS, *MOVE_MODELS})
+SERVICES_WITHOUT_PIXELS: Final = frozenset({VERIFICATION_UID, *FIND_MODELS, *MOVE_MODELS})
 
 # Rule F-9: level 2 (full), bit-preserving signatures (level 3), no coercion; answered if asked.
 STORAGE_APPLICATION_INFORMATION: Final = b"\x02\x00\x03\x00\x00\x00"
@@ -124,7 +124,7 @@ class AssociationPolicy:
     ) -> PresentationContext:
         abstract_syntax = str(context.abstract_syntax)
         supported: Container[str] | None = None
-        if abstract_syntax in _SERVICES_WITHOUT_PIXELS:
+        if abstract_syntax in SERVICES_WITHOUT_PIXELS:
             supported = IDENTIFIER_TRANSFER_SYNTAXES
         elif is_storage(abstract_syntax, declared, self.additional_sop_classes):
             supported = STORAGE_TRANSFER_SYNTAXES

@@ -8,7 +8,6 @@ from pacsnode.dicom.uid import (
     IMPLEMENTATION_CLASS_UID,
     IMPLEMENTATION_VERSION_NAME,
     is_valid_uid,
-    new_uid,
     normalise_uid,
 )
 
@@ -63,14 +62,6 @@ def test_padding_of_a_uid_does_not_count(received: str) -> None:
 def test_leading_zeros_of_a_component_are_kept() -> None:
     """Dropping them would make another identity (I-1)."""
     assert normalise_uid("1.2.03") == "1.2.03"
-
-
-def test_a_new_uid_is_valid_and_unlike_the_one_before() -> None:
-    """Two calls give two valid UIDs."""
-    first, second = new_uid(), new_uid()
-    assert is_valid_uid(first)
-    assert is_valid_uid(second)
-    assert first != second
 
 
 def test_our_implementation_is_named_within_the_limits() -> None:
