@@ -9,13 +9,14 @@ Source: PS3.5 7.1, 7.5, A.4.
 """
 
 import struct
-import zlib
 from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
-from typing import Final
+from functools import lru_cache
+from typing import Final, Literal
 
 from pydicom.datadict import dictionary_VR
 
+from pacsnode.dicom.deflate import DeflateError, inflate
 from pacsnode.dicom.transfer_syntax import Encoding
 
 # PS3.5 table 7.1-1: two reserved bytes and a 32-bit length follow these VRs. A VR of a later
@@ -24,19 +25,29 @@ _SHORT_LENGTH_VRS: Final = frozenset(
     b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split()
 )
 _MAXIMUM_SHORT_LENGTH: Final = 0xFFFE
+# No text that anybody wants to find is longer; but a sender may call a gigabyte a comment.
+_LONGEST_WANTED_VALUE_BYTES: Final = 1024 * 1024
 _UNDEFINED_LENGTH: Final = 0xFFFFFFFF
+_HEADER_LENGTH: Final = 8
+_LONG_HEADER_LENGTH: Final = 12
 _ITEM_GROUP: Final = 0xFFFE
+_ITEM_DELIMITATION_NUMBER: Final = 0xE00D
 _ITEM: Final = 0xFFFEE000
-_ITEM_DELIMITATION: Final = 0xFFFEE00D
 _SEQUENCE_DELIMITATION: Final = 0xFFFEE0DD
+_ITEM_GROUPS: Final = frozenset({_ITEM_GROUP})
 _GROUPS_OF_NO_DATA_SET: Final = frozenset({0x0000, 0x0002, _ITEM_GROUP})  # rule F-12
+_FILLER_VRS: Final = frozenset({b"\0\0", b"  ", b"??"})
 _MAXIMUM_NESTING: Final = 64  # real ones have some six levels; recursion must not exhaust the stack
 
-# How much of an inflated data set is looked at: all that stands before the pixels fits in easily.
-_INFLATED_HEADER_LENGTH: Final = 16 * 1024 * 1024
-_INFLATE_STEP_LENGTH: Final = 1024 * 1024
+_DICTIONARY_ENTRIES_REMEMBERED: Final = 1024  # looking one up takes longer than reading a value
+_CUT_IN_HEADER: Final = "the data set ends within an element's header"
+_CUT_IN_VALUE: Final = "an element runs over the end of the data set"
 
 Buffer = bytes | bytearray | memoryview
+
+
+# VR, value field (empty if its length is undefined) and number of items of an element.
+_Contents = tuple[str, bytes, int]
 
 
 class DataSetError(ValueError):
@@ -77,7 +88,7 @@ def read_elements(
         data_set: the whole encoded data set.
         encoding: of its Transfer Syntax.
         wanted: the tags to return; None returns all. Values of undefined length (sequences,
-            encapsulated pixels) are returned empty.
+            encapsulated pixels) are returned empty, and those of more than 1 MiB if tags are given.
         takes_low_groups: groups 0000 and 0002 are taken as well: it is File Meta Information, or
             an identifier, whose reader drops them.
 
@@ -87,12 +98,21 @@ def read_elements(
 
     Source: PS3.5 7.1, A.5.
     """
-    foreign_groups = {_ITEM_GROUP} if takes_low_groups else _GROUPS_OF_NO_DATA_SET
-    header, is_whole = _inflate(data_set) if encoding.is_deflated else (data_set, True)
-    # Released on the way out, also by an error whose traceback still knows it: a map of a file
-    # could not be closed else.
-    with memoryview(header) as view:
-        return _Walk(view, encoding, is_whole=is_whole).elements(wanted, foreign_groups)
+    foreign_groups = _ITEM_GROUPS if takes_low_groups else _GROUPS_OF_NO_DATA_SET
+    found = _find(data_set, encoding, wanted, foreign_groups)
+    return {tag: DataElement(tag, vr, value, count) for tag, (vr, value, count) in found.items()}
+
+
+def read_values(data_set: Buffer, encoding: Encoding, wanted: Container[int]) -> dict[int, bytes]:
+    """Return the value fields of the wanted top-level Data Elements of a data set by tag.
+
+    They are those of `read_elements`, in less time.
+
+    Raises:
+        DataSetError: as `read_elements` does.
+    """
+    found = _find(data_set, encoding, wanted, _GROUPS_OF_NO_DATA_SET)
+    return {tag: value for tag, (_, value, _) in found.items()}
 
 
 def length_of_group(data_set: Buffer, encoding: Encoding, group: int) -> int:
@@ -109,7 +129,7 @@ def length_of_group(data_set: Buffer, encoding: Encoding, group: int) -> int:
         DataSetError: the group is damaged, or does not end within these bytes.
     """
     with memoryview(data_set) as view:
-        return _Walk(view, encoding, is_whole=True).end_of_group(group)
+        return _Walk(view, encoding).end_of_group(group)
 
 
 def encode_elements(elements: Iterable[DataElement], encoding: Encoding) -> bytes:
@@ -141,143 +161,220 @@ def encode_elements(elements: Iterable[DataElement], encoding: Encoding) -> byte
     return b"".join(parts)
 
 
-def _inflate(data_set: Buffer) -> tuple[bytes, bool]:
-    """Return the first part of an inflated data set, and whether that is all of it.
-
-    The rest is inflated as well, to see that the stream is sound, but not kept.
-    """
-    stream = zlib.decompressobj(-zlib.MAX_WBITS)
-    header = bytearray()
+def _find(
+    data_set: Buffer,
+    encoding: Encoding,
+    wanted: Container[int] | None,
+    foreign_groups: Container[int],
+) -> dict[int, _Contents]:
+    """Return the contents of the wanted elements by tag."""
     is_whole = True
-    pending: bytes | memoryview = memoryview(data_set)
-    try:
-        while not stream.eof:
-            inflated = stream.decompress(pending, _INFLATE_STEP_LENGTH)
-            if not inflated and not stream.unconsumed_tail and not stream.eof:
-                raise DataSetError("the deflated data set is cut off")
-            if len(header) < _INFLATED_HEADER_LENGTH:
-                header += inflated
-            elif inflated:
-                is_whole = False
-            pending = stream.unconsumed_tail
-    except zlib.error as error:
-        raise DataSetError("the deflated data set is damaged") from error
-    return bytes(header), is_whole
+    if encoding.is_deflated:
+        try:
+            data_set, is_whole = inflate(data_set)
+        except DeflateError as error:
+            raise DataSetError(str(error)) from error
+    # Released on the way out, also by an error whose traceback still knows it: a map of a file
+    # could not be closed else.
+    with memoryview(data_set) as view:
+        walk = _Walk(view, encoding)
+        try:
+            walk.find(wanted, foreign_groups)
+        except _EndError:
+            if is_whole:
+                raise
+            # Else a large element stands where the inflated data set was cut.
+        return walk.found
+
+
+@dataclass(frozen=True, slots=True)
+class _ByteOrder:
+    """What reads the fields of element headers in one byte order, at a position of a data set."""
+
+    name: Literal["little", "big"]
+    tag_and_length: Callable[[memoryview, int], tuple[int, int, int]]
+    tag_vr_and_length: Callable[[memoryview, int], tuple[int, int, bytes, int]]
+    length: Callable[[memoryview, int], tuple[int]]
+
+
+_LITTLE_ENDIAN: Final = _ByteOrder(
+    "little",
+    tag_and_length=struct.Struct("<HHL").unpack_from,
+    tag_vr_and_length=struct.Struct("<HH2sH").unpack_from,
+    length=struct.Struct("<L").unpack_from,
+)
+_BIG_ENDIAN: Final = _ByteOrder(
+    "big",
+    tag_and_length=struct.Struct(">HHL").unpack_from,
+    tag_vr_and_length=struct.Struct(">HH2sH").unpack_from,
+    length=struct.Struct(">L").unpack_from,
+)
 
 
 class _Walk:
-    """One walk over the element headers of a data set."""
+    """One walk over the element headers of a data set.
 
-    def __init__(self, data_set: memoryview, encoding: Encoding, *, is_whole: bool) -> None:
-        order = "<" if encoding.is_little_endian else ">"
-        self._order = order
+    `find` goes along the top level. A value with a length is jumped over unseen, be it a sequence
+    or a gigabyte of pixels in a mapped file. `_end_of_items` and `_end_of_item` call each other to
+    find where a value of undefined length ends.
+
+    Every element of every instance that is received comes through the loop of `find` or that of
+    `_end_of_item`. That is why these two read the usual headers in place and from local names: a
+    call for each would make the walk a quarter longer. `_header` says the same once more for
+    those who are in no hurry.
+
+    Attributes:
+        found: contents of the wanted elements by tag, as far as `find` has come.
+    """
+
+    def __init__(self, data_set: memoryview, encoding: Encoding) -> None:
+        self.found: dict[int, _Contents] = {}
         self._data_set = data_set
         self._end = len(data_set)
-        self._is_whole = is_whole
         self._is_implicit_vr = encoding.is_implicit_vr
-        self._tag_and_length: Callable[[memoryview, int], tuple[int, int, int]] = struct.Struct(
-            order + "HHL"
-        ).unpack_from
-        self._tag_vr_and_length: Callable[[memoryview, int], tuple[int, int, bytes, int]] = (
-            struct.Struct(order + "HH2sH").unpack_from
-        )
-        self._long: Callable[[memoryview, int], tuple[int]] = struct.Struct(order + "L").unpack_from
+        self._order = _LITTLE_ENDIAN if encoding.is_little_endian else _BIG_ENDIAN
 
-    def elements(
+    def find(  # noqa: C901, PLR0912 - the loop in one piece: see above
         self, wanted: Container[int] | None, foreign_groups: Container[int]
-    ) -> dict[int, DataElement]:
-        """Return the wanted elements of the top level."""
-        found: dict[int, DataElement] = {}
+    ) -> None:
+        """Find the wanted elements of the top level, and see that all elements are sound."""
+        data_set, end, is_implicit_vr = self._data_set, self._end, self._is_implicit_vr
+        tag_and_length = self._order.tag_and_length
+        tag_vr_and_length = self._order.tag_vr_and_length
+        longest = _LONGEST_WANTED_VALUE_BYTES if wanted is not None else _UNDEFINED_LENGTH - 1
         position = 0
-        while position < self._end:
-            try:
-                tag, vr, length, start = self._header(position, is_implicit_vr=self._is_implicit_vr)
-                position = self._step_over(start, vr, length)
-            except _EndError:
-                if self._is_whole:
-                    raise
-                break  # a large element stands where the inflated data set was cut
-            group = tag >> 16
+        while position < end:
+            if position + _HEADER_LENGTH > end:
+                raise _EndError(_CUT_IN_HEADER)
+            if is_implicit_vr:
+                group, number, length = tag_and_length(data_set, position)
+                vr, start = b"", position + _HEADER_LENGTH
+            else:
+                group, number, vr, length = tag_vr_and_length(data_set, position)
+                if vr in _SHORT_LENGTH_VRS and group != _ITEM_GROUP:
+                    start = position + _HEADER_LENGTH
+                else:
+                    vr, length, start = self._other_header(position, group, vr)
+            if length == _UNDEFINED_LENGTH:
+                position = self._end_of_items(start, vr, is_implicit_vr=is_implicit_vr)
+            else:
+                position = start + length
+                if position > end:
+                    raise _EndError(_CUT_IN_VALUE)
             if group in foreign_groups:
-                raise DataSetError(f"({group:04X},{tag & 0xFFFF:04X}) has no place in a data set")
+                raise DataSetError(f"({group:04X},{number:04X}) has no place in a data set")
+            tag = group << 16 | number
             if wanted is None or tag in wanted:
-                is_defined = length != _UNDEFINED_LENGTH
-                value = bytes(self._data_set[start:position]) if is_defined else b""
+                value = bytes(data_set[start:position]) if length <= longest else b""
                 name = vr.decode() if vr else vr_of(tag)
                 count = self._count_items(start, position) if name == "SQ" else 0
-                found[tag] = DataElement(tag, name, value, count)
-        return found
+                self.found[tag] = name, value, count
 
     def end_of_group(self, group: int) -> int:
         """Return where the first element that is not of a group starts."""
-        start_of_tag = struct.pack(self._order + "H", group)
+        start_of_tag = group.to_bytes(2, self._order.name)
+        is_implicit_vr = self._is_implicit_vr
         position = 0
         while self._data_set[position : position + 2] == start_of_tag:
-            _, vr, length, position = self._header(position, is_implicit_vr=self._is_implicit_vr)
-            position = self._step_over(position, vr, length)
+            _, vr, length, position = self._header(position, is_implicit_vr=is_implicit_vr)
+            if length == _UNDEFINED_LENGTH:
+                position = self._end_of_items(position, vr, is_implicit_vr=is_implicit_vr)
+            else:
+                position += length
+            if position > self._end:
+                raise _EndError(_CUT_IN_VALUE)
         return position
 
     def _header(self, position: int, *, is_implicit_vr: bool) -> tuple[int, bytes, int, int]:
         """Return tag, VR (empty where none is encoded), length, and where the value starts."""
-        if position + 8 > self._end:
-            raise _EndError("the data set ends within an element's header")
+        start = position + _HEADER_LENGTH
+        if start > self._end:
+            raise _EndError(_CUT_IN_HEADER)
         if is_implicit_vr:
-            group, number, length = self._tag_and_length(self._data_set, position)
-            return group << 16 | number, b"", length, position + 8
-        group, number, vr, length = self._tag_vr_and_length(self._data_set, position)
-        tag = group << 16 | number
-        if group == _ITEM_GROUP or not (vr.isalpha() and vr.isupper()):
+            group, number, length = self._order.tag_and_length(self._data_set, position)
+            return group << 16 | number, b"", length, start
+        group, number, vr, length = self._order.tag_vr_and_length(self._data_set, position)
+        if vr not in _SHORT_LENGTH_VRS or group == _ITEM_GROUP:
+            vr, length, start = self._other_header(position, group, vr)
+        return group << 16 | number, vr, length, start
+
+    def _other_header(self, position: int, group: int, vr: bytes) -> tuple[bytes, int, int]:
+        """Return VR, length and start of the value where the header is not VR and 16-bit length."""
+        if vr in _FILLER_VRS and group != _ITEM_GROUP:
+            vr = b"UN"
+        elif group == _ITEM_GROUP or not (vr.isalpha() and vr.isupper()):
             # Items and delimiters have no VR. Some senders leave out the VR of other elements, too,
             # or write two spaces or NULs; their length then has 32 bits (as pydicom reads it).
-            (length,) = self._long(self._data_set, position + 4)
-            if group != _ITEM_GROUP and vr in {b"\0\0", b"  ", b"??"}:
-                return self._long_header(tag, b"UN", position)
-            return tag, b"", length, position + 8
-        if vr in _SHORT_LENGTH_VRS:
-            return tag, vr, length, position + 8
-        return self._long_header(tag, vr, position)
+            (length,) = self._order.length(self._data_set, position + 4)
+            return b"", length, position + _HEADER_LENGTH
+        if position + _LONG_HEADER_LENGTH > self._end:
+            raise _EndError(_CUT_IN_HEADER)
+        (length,) = self._order.length(self._data_set, position + 8)
+        return vr, length, position + _LONG_HEADER_LENGTH
 
-    def _long_header(self, tag: int, vr: bytes, position: int) -> tuple[int, bytes, int, int]:
-        if position + 12 > self._end:
-            raise _EndError("the data set ends within an element's header")
-        (length,) = self._long(self._data_set, position + 8)
-        return tag, vr, length, position + 12
+    def _end_of_items(
+        self, position: int, vr: bytes, *, is_implicit_vr: bool, depth: int = 0
+    ) -> int:
+        """Return where a value of undefined length ends: a sequence, or encapsulated pixels.
 
-    def _step_over(self, position: int, vr: bytes, length: int) -> int:
-        """Return where the element after a value starts."""
-        if length == _UNDEFINED_LENGTH:
-            # PS3.5 6.2.2 note: UN of undefined length holds Implicit VR Little Endian.
-            is_implicit_vr = self._is_implicit_vr or vr == b"UN"
-            return self._step_over_items(position, is_implicit_vr=is_implicit_vr, depth=0)
-        if position + length > self._end:
-            raise _EndError("an element runs over the end of the data set")
-        return position + length
-
-    def _step_over_items(self, position: int, *, is_implicit_vr: bool, depth: int) -> int:
-        """Return where a sequence, or encapsulated pixels, of undefined length end."""
+        Args:
+            position: of its first item.
+            vr: of its element.
+            is_implicit_vr: of the data set or item that its element stands in.
+            depth: the number of such values around it.
+        """
         if depth > _MAXIMUM_NESTING:
             raise DataSetError("sequences are nested too deeply")
+        # PS3.5 6.2.2 note: UN of undefined length holds Implicit VR Little Endian.
+        is_implicit_vr = is_implicit_vr or vr == b"UN"
+        data_set, end, tag_and_length = self._data_set, self._end, self._order.tag_and_length
         while True:
-            if position + 8 > self._end:
+            if position + _HEADER_LENGTH > end:
                 raise _EndError("a sequence has no end")
-            group, number, length = self._tag_and_length(self._data_set, position)
+            group, number, length = tag_and_length(data_set, position)
             tag = group << 16 | number
-            position += 8
+            position += _HEADER_LENGTH
             if tag == _SEQUENCE_DELIMITATION:
                 return position
             if tag != _ITEM:
                 raise DataSetError("a sequence holds something that is not an item")
             if length == _UNDEFINED_LENGTH:
-                position = self._step_over_item(
-                    position, is_implicit_vr=is_implicit_vr, depth=depth
-                )
-            elif position + length > self._end:
+                position = self._end_of_item(position, is_implicit_vr=is_implicit_vr, depth=depth)
+                continue
+            position += length
+            if position > end:
                 raise _EndError("an item runs over the end of the data set")
+
+    def _end_of_item(self, position: int, *, is_implicit_vr: bool, depth: int) -> int:
+        """Return where an item of undefined length ends, which stands in a sequence of a depth."""
+        data_set, end = self._data_set, self._end
+        tag_and_length = self._order.tag_and_length
+        tag_vr_and_length = self._order.tag_vr_and_length
+        while position + _HEADER_LENGTH <= end:
+            if is_implicit_vr:
+                group, number, length = tag_and_length(data_set, position)
+                vr, start = b"", position + _HEADER_LENGTH
             else:
-                position += length
+                group, number, vr, length = tag_vr_and_length(data_set, position)
+                if vr in _SHORT_LENGTH_VRS and group != _ITEM_GROUP:
+                    start = position + _HEADER_LENGTH
+                else:
+                    vr, length, start = self._other_header(position, group, vr)
+            if group == _ITEM_GROUP and number == _ITEM_DELIMITATION_NUMBER:
+                return start
+            if length == _UNDEFINED_LENGTH:
+                position = self._end_of_items(
+                    start, vr, is_implicit_vr=is_implicit_vr, depth=depth + 1
+                )
+            else:
+                position = start + length
+                if position > end:
+                    raise _EndError(_CUT_IN_VALUE)
+        raise _EndError(_CUT_IN_HEADER)
 
     def _count_items(self, position: int, end: int) -> int:
         """Return how many items a sequence has, whose value lies between two positions."""
+        is_implicit_vr = self._is_implicit_vr
         count = 0
         while position < end:
             tag, _, length, position = self._header(position, is_implicit_vr=True)
@@ -285,28 +382,13 @@ class _Walk:
                 return count  # the delimiter of the sequence
             count += 1
             if length == _UNDEFINED_LENGTH:
-                is_implicit_vr = self._is_implicit_vr
-                position = self._step_over_item(position, is_implicit_vr=is_implicit_vr, depth=0)
+                position = self._end_of_item(position, is_implicit_vr=is_implicit_vr, depth=0)
             else:
                 position += length
         return count
 
-    def _step_over_item(self, position: int, *, is_implicit_vr: bool, depth: int) -> int:
-        """Return where an item of undefined length ends."""
-        while True:
-            tag, vr, length, position = self._header(position, is_implicit_vr=is_implicit_vr)
-            if tag == _ITEM_DELIMITATION:
-                return position
-            if length != _UNDEFINED_LENGTH:
-                position = self._step_over(position, vr, length)
-            else:
-                position = self._step_over_items(
-                    position,
-                    is_implicit_vr=is_implicit_vr or vr == b"UN",
-                    depth=depth + 1,
-                )
 
-
+@lru_cache(maxsize=_DICTIONARY_ENTRIES_REMEMBERED)
 def vr_of(tag: int) -> str:
     """Return the VR that the data dictionary gives to a tag; UN where it has none.
 

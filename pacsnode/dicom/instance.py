@@ -5,6 +5,7 @@ Source: PS3.4 B.2.3, B.4.1.2; PS3.3 C.12.1.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from pacsnode.dicom.attributes import (
@@ -15,7 +16,7 @@ from pacsnode.dicom.attributes import (
     Attribute,
 )
 from pacsnode.dicom.character_sets import DEFAULT_CHARACTER_SETS, CharacterSets, decode_text
-from pacsnode.dicom.data_elements import Buffer, DataElement, DataSetError, read_elements
+from pacsnode.dicom.data_elements import Buffer, DataElement, DataSetError, read_values
 from pacsnode.dicom.information_model import Level
 from pacsnode.dicom.status import DimseFailure, Status
 from pacsnode.dicom.text_values import split_values, trim
@@ -24,7 +25,14 @@ from pacsnode.dicom.uid import is_valid_uid, normalise_uid
 
 SOP_CLASS_UID_TAG: Final = 0x00080016
 SOP_INSTANCE_UID_TAG: Final = 0x00080018
-_WANTED: Final = frozenset({SPECIFIC_CHARACTER_SET, *(a.tag for a in STORED_ATTRIBUTES)})
+_STORED: Final = {attribute.tag: attribute for attribute in STORED_ATTRIBUTES}
+_WANTED: Final = frozenset({SPECIFIC_CHARACTER_SET, *_STORED})
+# The instances of a series share most of their values, so decoded ones are remembered. The bounds
+# keep what hostile senders can fill with them below some megabytes.
+_REMEMBERED_VALUES: Final = 2048
+_LONGEST_REMEMBERED_VALUE: Final = 256
+# Parsed ones are remembered, too. All Defined Terms there are, one after the other, are shorter.
+_LONGEST_CHARACTER_SETS: Final = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +69,10 @@ def read_instance(data_set: Buffer, transfer_syntax_uid: str) -> InstanceHeader:
     Source: PS3.4 B.2.3; rules F-3, F-7, I-2.
     """
     try:
-        elements = read_elements(data_set, encoding_of(transfer_syntax_uid), _WANTED)
+        encoded = read_values(data_set, encoding_of(transfer_syntax_uid), _WANTED)
     except DataSetError as error:
         raise DimseFailure(Status.CANNOT_UNDERSTAND, f"undecodable: {error}") from error
-    values = _values(elements)
+    values = _decoded_values(encoded)
     return InstanceHeader(
         sop_class_uid=_identifying_uid(values, BY_TAG[SOP_CLASS_UID_TAG]),
         sop_instance_uid=_identifying_uid(
@@ -83,9 +91,7 @@ def decode_value(element: DataElement, character_sets: CharacterSets, vr: str) -
 
     Source: PS3.5 6.2; rules C-1, C-3, D-8.
     """
-    text = decode_text(element.value, vr, character_sets)
-    values = [trim(value, vr) for value in split_values(text, vr)]
-    return "\\".join(values) if any(values) else ""
+    return _decode(element.value, character_sets, vr)
 
 
 def character_sets_of(elements: Mapping[int, DataElement]) -> CharacterSets:
@@ -94,20 +100,47 @@ def character_sets_of(elements: Mapping[int, DataElement]) -> CharacterSets:
     Source: PS3.3 C.12.1.1.2; rule D-15.
     """
     element = elements.get(SPECIFIC_CHARACTER_SET)
-    terms = "" if element is None else decode_value(element, DEFAULT_CHARACTER_SETS, "CS")
+    return DEFAULT_CHARACTER_SETS if element is None else _parse_character_sets(element.value)
+
+
+def _decoded_values(encoded: Mapping[int, bytes]) -> dict[str, str]:
+    """Return the text of the stored Attributes that have a value, by keyword."""
+    character_sets = _parse_character_sets(encoded.get(SPECIFIC_CHARACTER_SET, b""))
+    values = {}
+    for tag, value in encoded.items():
+        attribute = _STORED.get(tag)
+        if attribute is not None:  # else it is Specific Character Set
+            text = _decode(value, character_sets, attribute.vr)
+            if text:
+                values[attribute.keyword] = text
+    return values
+
+
+def _parse_character_sets(value: bytes) -> CharacterSets:
+    terms = _decode(value[:_LONGEST_CHARACTER_SETS], DEFAULT_CHARACTER_SETS, "CS")
     return CharacterSets.parse(terms.split("\\")) if terms else DEFAULT_CHARACTER_SETS
 
 
-def _values(elements: Mapping[int, DataElement]) -> dict[str, str]:
-    character_sets = character_sets_of(elements)
-    values = {}
-    for attribute in STORED_ATTRIBUTES:
-        element = elements.get(attribute.tag)
-        if element is not None:
-            value = decode_value(element, character_sets, attribute.vr)
-            if value:
-                values[attribute.keyword] = value
-    return values
+def _decode(value: bytes, character_sets: CharacterSets, vr: str) -> str:
+    """Return the text of a value field as `decode_value` does, from memory if it is there."""
+    # Terms that nobody knows have any number and form, so they would make keys of any size.
+    if len(value) <= _LONGEST_REMEMBERED_VALUE and character_sets.is_known:
+        return _decode_remembered(value, character_sets.terms, vr)
+    return _decode_anew(value, character_sets, vr)
+
+
+@lru_cache(maxsize=_REMEMBERED_VALUES)
+def _decode_remembered(value: bytes, terms: tuple[str, ...], vr: str) -> str:
+    # The key has the terms, not the CharacterSets: their hash takes as long as all the rest.
+    return _decode_anew(value, CharacterSets(terms), vr)
+
+
+def _decode_anew(value: bytes, character_sets: CharacterSets, vr: str) -> str:
+    text = decode_text(value, vr, character_sets)
+    if "\\" not in text:
+        return trim(text, vr)
+    values = [trim(value, vr) for value in split_values(text, vr)]
+    return "\\".join(values) if any(values) else ""
 
 
 def _identifying_uid(

@@ -5,6 +5,7 @@ Source: PS3.10 7.1.
 
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import BinaryIO, Final
 
 from pacsnode.dicom.data_elements import (
@@ -81,13 +82,34 @@ def file_header(received: Received) -> bytes:
 
     Source: PS3.10 7.1, table 7.1-1; rule F-11.
     """
-    calling = received.calling_ae_title.encode("ascii", "replace")
-    called = received.called_ae_title.encode("ascii", "replace")
-    elements = [
+    uid = DataElement(_MEDIA_STORAGE_SOP_INSTANCE_UID, "UI", received.sop_instance_uid.encode())
+    before, behind = _repeated_elements(
+        received.sop_class_uid,
+        received.transfer_syntax_uid,
+        received.calling_ae_title,
+        received.called_ae_title,
+    )
+    encoded = b"".join((before, encode_elements([uid], _ENCODING), behind))
+    group_length = _GROUP_LENGTH_ELEMENT.pack(0x0002, 0x0000, b"UL", 4, len(encoded))
+    return b"".join((_PREAMBLE, _PREFIX, group_length, encoded))
+
+
+@lru_cache(maxsize=256)
+def _repeated_elements(
+    sop_class_uid: str, transfer_syntax_uid: str, calling_ae_title: str, called_ae_title: str
+) -> tuple[bytes, bytes]:
+    """Return the encoded elements before and behind Media Storage SOP Instance UID.
+
+    They are the same for most instances of an association.
+    """
+    calling = calling_ae_title.encode("ascii", "replace")
+    called = called_ae_title.encode("ascii", "replace")
+    before = [
         DataElement(0x00020001, "OB", b"\x00\x01"),
-        DataElement(_MEDIA_STORAGE_SOP_CLASS_UID, "UI", received.sop_class_uid.encode()),
-        DataElement(_MEDIA_STORAGE_SOP_INSTANCE_UID, "UI", received.sop_instance_uid.encode()),
-        DataElement(_TRANSFER_SYNTAX_UID, "UI", received.transfer_syntax_uid.encode()),
+        DataElement(_MEDIA_STORAGE_SOP_CLASS_UID, "UI", sop_class_uid.encode()),
+    ]
+    behind = [
+        DataElement(_TRANSFER_SYNTAX_UID, "UI", transfer_syntax_uid.encode()),
         DataElement(0x00020012, "UI", IMPLEMENTATION_CLASS_UID.encode()),
         DataElement(0x00020013, "SH", IMPLEMENTATION_VERSION_NAME.encode()),
         # Type 3: a title that is all spaces says nothing, and an empty AE value is none.
@@ -95,9 +117,7 @@ def file_header(received: Received) -> bytes:
         *([DataElement(0x00020017, "AE", calling)] if calling else []),
         *([DataElement(0x00020018, "AE", called)] if called else []),
     ]
-    encoded = encode_elements(elements, _ENCODING)
-    group_length = _GROUP_LENGTH_ELEMENT.pack(0x0002, 0x0000, b"UL", 4, len(encoded))
-    return b"".join((_PREAMBLE, _PREFIX, group_length, encoded))
+    return encode_elements(before, _ENCODING), encode_elements(behind, _ENCODING)
 
 
 def read_file_meta(file: BinaryIO) -> FileMeta:

@@ -4,6 +4,7 @@ Source: PS3.5 9.
 """
 
 import re
+from functools import lru_cache
 from typing import Final
 
 # PS3.7 D.3.3.2: identifies this implementation, in associations and in the files it writes. Our
@@ -25,7 +26,13 @@ def is_valid_uid(uid: str) -> bool:
 
     Source: PS3.5 9.1; rules I-1, I-2, F-23.
     """
-    return len(uid) <= _MAXIMUM_LENGTH and _VALID_UID.fullmatch(uid) is not None
+    return len(uid) <= _MAXIMUM_LENGTH and _has_valid_form(uid)
+
+
+@lru_cache(maxsize=4096)
+def _has_valid_form(uid: str) -> bool:
+    """Tell whether a UID is well formed; each one is asked about several times on its way."""
+    return _VALID_UID.fullmatch(uid) is not None
 
 
 def normalise_uid(uid: str) -> str:

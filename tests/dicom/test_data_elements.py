@@ -21,6 +21,7 @@ from pacsnode.dicom.data_elements import (
     encode_elements,
     length_of_group,
     read_elements,
+    read_values,
     vr_of,
 )
 from pacsnode.dicom.part10 import Part10Error, read_file_meta
@@ -448,3 +449,11 @@ def test_a_group_that_is_cut_off_is_refused(make: Callable[[bytes], bytes]) -> N
     """A group has to end within the bytes that were read."""
     with pytest.raises(DataSetError):
         length_of_group(make(_short(0x00020010, b"UI", b"1.2\0")), _EXPLICIT, 2)
+
+
+@pytest.mark.parametrize(("length", "kept"), [(1 << 20, 1 << 20), ((1 << 20) + 2, 0)])
+def test_a_wanted_value_that_is_no_text_of_anybody_is_left_out(length: int, kept: int) -> None:
+    """Beyond 1 MiB a value is stepped over: memory does not grow with what a sender makes up."""
+    data_set = struct.pack("<HHL", 0x0010, 0x4000, length) + bytes(length)
+    values = read_values(data_set, _IMPLICIT, {0x00104000})
+    assert len(values[0x00104000]) == kept

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from pacsnode.dicom.instance import InstanceHeader, read_instance
+from pacsnode.dicom.instance import InstanceHeader, _decode_remembered, read_instance
 from pacsnode.dicom.status import DimseFailure
 from tests.support.instances import ct_data_set, encoded
 
@@ -174,3 +174,50 @@ def test_what_stands_in_a_sequence_does_not_describe_the_instance() -> None:
 def test_pixels_are_no_value() -> None:
     """Only catalogued attributes are read."""
     assert "PixelData" not in _header().values
+
+
+# --- values that are remembered
+
+
+def test_the_same_bytes_mean_another_text_in_another_character_set() -> None:
+    """What was decoded for one instance is not handed to one of other sets (D-15)."""
+    name = {0x00100010: b"K\xf3s^Anna "}
+    latin_1 = _read({**_UIDS, 0x00080005: b"ISO_IR 100", **name})
+    cyrillic = _read({**_UIDS, 0x00080005: b"ISO_IR 144", **name})
+    assert latin_1.values["PatientName"] == "K\u00f3s^Anna"
+    assert cyrillic.values["PatientName"] == "K\u0453s^Anna"
+
+
+def test_the_same_bytes_mean_another_text_in_another_vr() -> None:
+    """Leading spaces count in LT, Patient Comments, and not in LO (C-3)."""
+    header = _read({**_UIDS, 0x00081030: b" same ", 0x00104000: b" same "})
+    assert header.values["StudyDescription"] == "same"
+    assert header.values["PatientComments"] == " same"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {0x00081030: b"x" * 257},
+        {0x00080005: b"NOBODY KNOWS " * 20, 0x00081030: b"some description"},
+    ],
+    ids=["long value", "long terms"],
+)
+def test_what_is_long_is_not_remembered(values: dict[int, bytes]) -> None:
+    """A sender cannot fill the memory with values that nobody else sends."""
+    _read(_UIDS)
+    before = _decode_remembered.cache_info().currsize
+    header = _read({**_UIDS, **values})
+    assert header.values["StudyDescription"] == values[0x00081030].decode()
+    assert _decode_remembered.cache_info().currsize == before
+
+
+def test_character_sets_without_end_are_read_at_their_beginning() -> None:
+    """Text is still decoded with the sets that are known (D-17)."""
+    sets = {0x00080005: b"ISO_IR 100" + b"\\X" * 5000, 0x00100010: b"M\xfcller^Anna"}
+    assert _read({**_UIDS, **sets}).values["PatientName"] == "M\u00fcller^Anna"
+
+
+def test_the_number_of_remembered_values_has_a_bound() -> None:
+    """Every instance has values of its own."""
+    assert _decode_remembered.cache_info().maxsize == 2048

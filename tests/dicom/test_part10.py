@@ -1,5 +1,6 @@
 """DICOM files: the header we write, and the reading of others'."""
 
+from dataclasses import replace
 from io import BytesIO
 
 import pydicom
@@ -39,6 +40,31 @@ def test_a_file_header_has_these_bytes() -> None:
     )
     group_length = b"\x02\x00\x00\x00UL\x04\x00" + len(group).to_bytes(4, "little")
     assert file_header(_RECEIVED) == bytes(128) + b"DICM" + group_length + group
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"sop_class_uid": "1.2.840.10008.5.1.4.1.1.4"},
+        {"sop_instance_uid": "1.2.3.45"},
+        {"transfer_syntax_uid": "1.2.840.10008.1.2"},
+        {"calling_ae_title": "OTHER"},
+        {"called_ae_title": "OTHER"},
+    ],
+    ids=lambda changed: next(iter(changed)),
+)
+def test_each_file_header_is_of_its_own_instance(changed: dict[str, str]) -> None:
+    """Nothing of an earlier one is left in it, whatever differs (F-11)."""
+    of_first = pydicom.dcmread(BytesIO(file_header(_RECEIVED))).file_meta
+    received = replace(_RECEIVED, **changed)
+    file_meta = pydicom.dcmread(BytesIO(file_header(received))).file_meta
+    assert file_meta.MediaStorageSOPClassUID == received.sop_class_uid
+    assert file_meta.MediaStorageSOPInstanceUID == received.sop_instance_uid
+    assert file_meta.TransferSyntaxUID == received.transfer_syntax_uid
+    assert file_meta.SourceApplicationEntityTitle == received.calling_ae_title
+    assert file_meta.SendingApplicationEntityTitle == received.calling_ae_title
+    assert file_meta.ReceivingApplicationEntityTitle == received.called_ae_title
+    assert of_first != file_meta
 
 
 def test_pydicom_reads_what_we_write() -> None:
