@@ -244,6 +244,7 @@ class StorageSettings(_Section):
 
     folder: Annotated[Path, BeforeValidator(_check_folder)] = Path("pacsnode-data/storage")
     reserve_bytes: Annotated[int, _whole_number(0, 1_099_511_627_776)] = 268_435_456
+    maximum_instance_bytes: Annotated[int, _whole_number(0, 2**50)] = 17_179_869_184
     on_duplicate: Literal["keep_first", "reject"] = "keep_first"
     additional_sop_classes: tuple[Annotated[str, _text(_check_uid, _UID)], ...] = ()
 
@@ -289,6 +290,7 @@ class Settings(_Section):
     bind_addresses: _BindAddresses = ("0.0.0.0", "::")  # noqa: S104 - an archive is to be reached
     port: Annotated[int, _whole_number(0, 65_535)] = 11_112
     remote_aes: tuple[_RemoteAE, ...] = ()
+    durability: Literal["full", "file", "none"] = "full"
     association: AssociationSettings = Field(default_factory=AssociationSettings)
     storage: StorageSettings = Field(default_factory=StorageSettings)  # before catalog: see there
     catalog: CatalogSettings = Field(default_factory=CatalogSettings)

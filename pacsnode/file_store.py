@@ -1,13 +1,22 @@
 """The folder of DICOM files: writes them so that a power cut loses none that was kept.
 
-How it works. A file is written under `incoming/<writer>/` and synced. Keeping it gives it a second
-name (a hard link) under `studies/<Study Instance UID>/<Series Instance UID>/`, whose folder is then
-synced. Only when the catalog has committed its row is the first name removed. So at any moment a
-file is in one of three states that can be told apart without a scan:
+How it works. A file is written under `incoming/<writer>/`. Keeping it puts its place and a digest
+into that name, gives it a second name (a hard link) under
+`studies/<Study Instance UID>/<Series Instance UID>/`, and syncs it; then the folders of the second
+name are synced, those of several files at once (sync_folders). Only when the catalog has committed
+its row is the first name removed. So at any moment a file is in one of three states that can be
+told apart without a scan:
 
 - one name, in `incoming`: not kept; removed when its writer is gone;
-- two names: kept, but perhaps without a row; whoever finds it asks the catalog;
+- two names: kept, but perhaps without a row, and after a power cut perhaps not whole; whoever finds
+  it asks the digest and the catalog;
 - one name, in `studies`: kept and catalogued.
+
+What is relied on: the file system keeps the order of what is done to names, as a journal does, so
+after a power cut there is no second name whose first one was not there before it; fsync of a file
+brings its content to the disk, fsync of a folder its names. On ext4 the commit of the journal that
+the first of these forces carries the new file with both of its names, so that syncing the folders
+after it is cheap; it makes it right on other file systems.
 
 A file is never replaced: where its name is taken, it gets another one, and the catalog decides
 which of the two counts. Writers (one for each process) hold a lock on their folder in `incoming`;
@@ -17,30 +26,31 @@ Source: PS3.4 B.4.1 (what Success promises); rules F-2, F-21, F-23.
 """
 
 import errno
-import fcntl
+import mmap
 import os
-import secrets
-import shutil
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Final, Self
 
-from pacsnode.dicom.uid import is_valid_uid
-from pacsnode.folders import (
-    FOLDER_MODE,
-    link_durably,
-    lock_folder,
-    make_folder,
-    remove_empty_folder,
-    sync,
-    try_lock_folder,
+from pacsnode.dicom.data_elements import Buffer
+from pacsnode.file_names import (
+    STUDIES,
+    FilePlace,
+    name_with_place,
+    place_and_digest_of,
+    quarantine_name,
+    short_digest,
 )
+from pacsnode.folders import FOLDER_MODE, make_folder
+from pacsnode.incoming_folder import IncomingFolder
+from pacsnode.study_folders import StudyFolders, unlink
 
 _FILE_MODE: Final = 0o640
-_REMEMBERED_FOLDERS: Final = 10_000
+_COPY_LENGTH_BYTES: Final = 1024 * 1024
+_MOST_BUFFERS: Final = 1024  # that one call may write (IOV_MAX)
+_CHECKED_LENGTH_BYTES: Final = 64 * 1024 * 1024  # the reserve is looked at before each such part
 _NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -52,26 +62,8 @@ class NoSpaceError(FileStoreError):
     """The disk is full, or less than the reserve is free."""
 
 
-@dataclass(frozen=True, slots=True)
-class FilePlace:
-    """Where an instance's file belongs: its three UIDs.
-
-    Raises:
-        ValueError: one of them is not a valid UID. Nothing else ever becomes a file's name.
-    """
-
-    study_instance_uid: str
-    series_instance_uid: str
-    sop_instance_uid: str
-
-    def __post_init__(self) -> None:
-        uids = (self.study_instance_uid, self.series_instance_uid, self.sop_instance_uid)
-        if not all(is_valid_uid(uid) for uid in uids):
-            raise ValueError("a file's place needs valid UIDs")
-
-
 class IncomingFile:
-    """A file on its way in: written, synced, perhaps kept; gone on exit unless it was kept.
+    """A file on its way in: written piece by piece, perhaps kept; gone on exit unless it was kept.
 
     Use as a context manager. What left the context with keep() not called, or with withdraw()
     called after it, or by an error, leaves nothing behind. An interrupt (KeyboardInterrupt,
@@ -79,43 +71,80 @@ class IncomingFile:
     whoever recovers asks the catalog.
     """
 
-    def __init__(self, store: "FileStore", path: Path) -> None:
+    def __init__(self, store: "FileStore", folders: StudyFolders, path: str) -> None:
         self._store = store
+        self._folders = folders
         self._path = path
-        self._kept: Path | None = None
+        self._descriptor = -1  # open from the first byte until the file is kept
+        self._length_bytes = 0
+        self._checked_bytes = _CHECKED_LENGTH_BYTES
+        self._kept: str | None = None
 
     @property
     def path(self) -> Path:
-        """Where the file is until the context ends."""
-        return self._path
+        """Where the file is until the context ends; keeping it changes that."""
+        return Path(self._path)
 
-    def write(self, fragments: Iterable[bytes | memoryview]) -> None:
-        """Write the whole file and sync it.
+    @property
+    def length_bytes(self) -> int:
+        """How much has been written."""
+        return self._length_bytes
+
+    def append(self, fragments: Sequence[Buffer]) -> None:
+        """Write at the end of the file; nothing is synced before it is kept.
 
         Raises:
-            NoSpaceError: the disk is full.
+            NoSpaceError: the disk is full, or less than the reserve is free.
             FileStoreError: it cannot be written.
         """
+        if self._length_bytes >= self._checked_bytes:
+            self._store.check_free_space()
+            self._checked_bytes = self._length_bytes + _CHECKED_LENGTH_BYTES
         try:
-            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _FILE_MODE)
-            with os.fdopen(descriptor, "wb", buffering=0) as file:
-                for fragment in fragments:
-                    _write_all(file.fileno(), fragment)
-                os.fsync(file.fileno())
+            if self._descriptor < 0:
+                flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+                self._descriptor = os.open(self._path, flags, _FILE_MODE)
+            self._length_bytes += _write_all(self._descriptor, fragments)
         except OSError as error:
             raise _failure("cannot write the file", error) from error
 
-    def copy_from(self, source: Path) -> None:
-        """Write the file as a synced copy of another file.
+    @contextmanager
+    def content(self) -> Iterator[memoryview]:
+        """Give what has been written so far, to be read until the context ends.
 
         Raises:
-            NoSpaceError: the disk is full.
+            FileStoreError: it cannot be read, or is kept already.
+        """
+        if not self._length_bytes:
+            yield memoryview(b"")
+            return
+        if self._descriptor < 0:  # which to mmap would mean memory without a file
+            raise FileStoreError("the file is closed")
+        try:
+            mapped = mmap.mmap(self._descriptor, self._length_bytes, access=mmap.ACCESS_READ)
+        except OSError as error:
+            raise _failure("cannot read the file", error) from error
+        view = memoryview(mapped)
+        try:
+            yield view
+        finally:
+            # The frames of an error may still hold a part of it, with which it goes then.
+            with suppress(BufferError):
+                view.release()
+                mapped.close()
+
+    def copy_from(self, source: Path) -> None:
+        """Write the content of another file.
+
+        Raises:
+            NoSpaceError: the disk is full, or less than the reserve is free.
             FileStoreError: the source cannot be read, or the copy not written.
         """
         try:
-            shutil.copyfile(source, self._path)
-            self._path.chmod(_FILE_MODE)
-            sync(self._path)
+            with source.open("rb", buffering=0) as file:
+                self.append(())  # an empty source makes an empty file
+                while part := file.read(_COPY_LENGTH_BYTES):
+                    self.append((part,))
         except OSError as error:
             raise _failure("cannot copy the file", error) from error
 
@@ -127,25 +156,37 @@ class IncomingFile:
         """
         try:
             os.link(source.resolve(), self._path)  # Linux would link a symbolic link itself
-            sync(self._path)
+            self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            self._length_bytes = os.fstat(self._descriptor).st_size
         except OSError as error:
             raise _failure("cannot link the file", error) from error
 
-    def keep(self, place: FilePlace) -> str:
-        """Give the file its lasting name, durably.
+    def keep(self, place: FilePlace, data_set_sha256: bytes) -> str:
+        """Give the file its lasting name, and bring its content to the disk.
+
+        The name is durable when FileStore.sync_folders() has returned.
+
+        Args:
+            place: where it belongs.
+            data_set_sha256: digest of its data set, by which recovery tells that it is whole.
 
         Returns:
             The lasting path, relative to the storage folder.
 
         Raises:
             NoSpaceError: the disk is full.
-            FileStoreError: the name cannot be made.
+            FileStoreError: the name cannot be made, or the content not written.
         """
         try:
-            self._kept = self._store.link(self._path, place)
+            with_place = name_with_place(self._path, place, data_set_sha256)
+            os.rename(self._path, with_place)  # noqa: PTH104 - for each instance that comes
+            self._path = with_place
+            self._kept = self._folders.link(self._path, place)
+            self._folders.sync_file(self._descriptor)
+            self._close()
         except OSError as error:
             raise _failure("cannot keep the file", error) from error
-        return str(self._kept.relative_to(self._store.folder))
+        return self._kept
 
     def withdraw(self) -> None:
         """Take the lasting name back: the file was kept in vain.
@@ -154,14 +195,11 @@ class IncomingFile:
             FileStoreError: the name cannot be removed.
         """
         if self._kept is not None:
-            try:
-                self._kept.unlink(missing_ok=True)
-            except OSError as error:
-                raise _failure("cannot remove the file", error) from error
+            self._store.remove(self._kept)
             self._kept = None
 
     def quarantine(self, place: FilePlace, data_set_sha256: bytes) -> str:
-        """Keep the file aside instead of at its place: it contradicts one that is kept.
+        """Keep the file aside instead of at its place, durably: it contradicts one that is kept.
 
         The digest is part of its name: a sender that tries again and again fills no disk.
 
@@ -177,17 +215,9 @@ class IncomingFile:
         """
         self.withdraw()
         try:
-            folder = self._store.quarantine_folder
-            folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
-            sync(self._store.folder)
-            path = folder / f"{place.sop_instance_uid}.{data_set_sha256.hex()[:16]}.dcm"
-            try:
-                link_durably(self._path, path)
-            except FileExistsError:
-                sync(folder)  # whoever put it there may not have done so yet
+            return self._folders.link_aside(self._path, quarantine_name(place, data_set_sha256))
         except OSError as error:
             raise _failure("cannot put the file into quarantine", error) from error
-        return str(path.relative_to(self._store.folder))
 
     def __enter__(self) -> Self:
         return self
@@ -198,14 +228,21 @@ class IncomingFile:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        with suppress(OSError):  # of a file that was not kept
+            self._close()
         if kind is not None and not issubclass(kind, Exception):
             return
+        if kind is not None:
+            self.withdraw()  # if it fails the first name stays, by which recovery finds both
         try:
-            if kind is not None:
-                self.withdraw()  # if it fails the first name stays, by which recovery finds both
-            self._path.unlink(missing_ok=True)
+            unlink(self._path)
         except OSError as failure:
             raise _failure("cannot remove the incoming file", failure) from failure
+
+    def _close(self) -> None:
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
 class FileStore:
@@ -215,42 +252,29 @@ class FileStore:
         folder: the storage folder.
     """
 
-    def __init__(self, folder: Path, *, reserve_bytes: int = 0) -> None:
+    def __init__(self, folder: Path, *, reserve_bytes: int = 0, is_durable: bool = True) -> None:
         """Open the storage folder for writing, and make it where it does not exist.
 
         Args:
             folder: on a file system with hard links.
             reserve_bytes: with less than this free, nothing more is taken in.
+            is_durable: what is kept survives a power cut; else no file and no folder is synced.
 
         Raises:
             FileStoreError: the folder cannot be made, written, or has no hard links.
         """
         self.folder = folder
+        self._root = str(folder)
         self._reserve_bytes = reserve_bytes
-        self._incoming = folder / "incoming" / secrets.token_hex(8)
-        self._lock = -1
-        self._durable_folders: set[Path] = set()
+        self._folders = StudyFolders(folder, is_durable=is_durable)
         try:
-            make_folder(folder)
-            for path in (folder / "incoming", self._studies):
+            make_folder(folder, is_durable=is_durable)
+            for path in (folder / "incoming", folder / STUDIES):
                 path.mkdir(mode=FOLDER_MODE, exist_ok=True)
-            sync(folder)
-            self._lock = self._make_incoming_folder()
-            self._check_hard_links()
+            self._folders.sync_path(self._root)
+            self._incoming = IncomingFolder(folder / "incoming")
         except OSError as error:
-            if self._lock >= 0:
-                shutil.rmtree(self._incoming, ignore_errors=True)
-            self._release()
             raise FileStoreError(f"storage folder {folder}: {error.strerror}") from error
-
-    @property
-    def quarantine_folder(self) -> Path:
-        """Where files are kept that contradict one that is catalogued."""
-        return self.folder / "quarantine"
-
-    @property
-    def _studies(self) -> Path:
-        return self.folder / "studies"
 
     def incoming(self) -> IncomingFile:
         """Return a new file to write.
@@ -259,25 +283,45 @@ class FileStore:
             NoSpaceError: less than the reserve is free.
             FileStoreError: the free space cannot be told.
         """
+        self.check_free_space()
+        return IncomingFile(self, self._folders, self._incoming.new_path())
+
+    def check_free_space(self) -> None:
+        """Refuse to take more in if there is too little space.
+
+        Raises:
+            NoSpaceError: less than the reserve is free.
+            FileStoreError: the free space cannot be told.
+        """
         try:
-            free_bytes = shutil.disk_usage(self.folder).free
+            status = os.statvfs(self._root)
         except OSError as error:
             raise _failure("the storage folder is gone", error) from error
-        if free_bytes < self._reserve_bytes:
+        if status.f_bavail * status.f_frsize < self._reserve_bytes:
             raise NoSpaceError("less than the reserve is free")
-        return IncomingFile(self, self._incoming / secrets.token_hex(8))
 
-    def link(self, path: Path, place: FilePlace) -> Path:
-        """Give a file its lasting name, next to one of the same UID if there is one; durably."""
-        folder = self._studies / place.study_instance_uid / place.series_instance_uid
-        self._make_series_folder(folder)
-        lasting = folder / f"{place.sop_instance_uid}.dcm"
+    def sync_folders(self, relative_paths: Iterable[str]) -> None:
+        """Make the lasting names of files durable; each folder is synced once.
+
+        Raises:
+            FileStoreError: a folder cannot be synced. Some of the names may be durable.
+        """
         try:
-            link_durably(path, lasting)
-        except FileExistsError:
-            lasting = folder / f"{place.sop_instance_uid}.{secrets.token_hex(4)}.dcm"
-            link_durably(path, lasting)
-        return lasting
+            self._folders.sync(relative_paths)
+        except OSError as error:
+            raise _failure("cannot sync a folder", error) from error
+
+    def sync_kept(self, relative_path: str) -> None:
+        """Make a kept file durable that somebody else may have left unsynced, with its name.
+
+        Raises:
+            FileStoreError: it cannot be synced.
+        """
+        try:
+            self._folders.sync_path(f"{self._root}/{relative_path}")
+            self._folders.sync((relative_path,))
+        except OSError as error:
+            raise _failure("cannot sync a file", error) from error
 
     def open(self, relative_path: str) -> BinaryIO:
         """Open a kept file for reading.
@@ -294,95 +338,54 @@ class FileStore:
         """Return where a kept file is."""
         return self.folder / relative_path
 
+    def kept_path(self, path: Path) -> str | None:
+        """Return the path of a file in `studies`, relative to the storage folder.
+
+        Returns:
+            None for a file that lies elsewhere.
+        """
+        folder, real = self.folder.resolve(), path.resolve()
+        return str(real.relative_to(folder)) if real.is_relative_to(folder / STUDIES) else None
+
+    def has_first_name(self, relative_path: str) -> bool:
+        """Tell whether a file in `studies` has a name in `incoming`, too, or is gone meanwhile.
+
+        Its writer may still take it back then. One that has none is not taken back any more: its
+        row is committed, or it has lost it.
+
+        Raises:
+            FileStoreError: `incoming` cannot be read.
+        """
+        try:
+            return self._incoming.has_name_of(self.path(relative_path))
+        except OSError as error:
+            raise _failure("cannot read the names in incoming", error) from error
+
     def has(self, relative_path: str) -> bool:
         """Tell whether a kept file is there."""
         return self.path(relative_path).is_file()
 
     def remove(self, relative_path: str) -> None:
-        """Remove a kept file that the catalog no longer names.
+        """Remove a kept file that the catalog does not name.
 
         Raises:
             FileStoreError: it cannot be removed.
         """
         try:
-            self.path(relative_path).unlink(missing_ok=True)
+            self._folders.remove(relative_path)
         except OSError as error:
             raise _failure("cannot remove a kept file", error) from error
 
     def abandoned(self) -> Iterator["AbandonedFile"]:
         """Yield what writers that are gone have left in `incoming`, and take it over.
 
-        The caller decides about each and removes it; an empty folder of a writer that is gone is
-        removed here.
+        The caller decides about each and removes it.
         """
-        for folder in (self.folder / "incoming").iterdir():
-            if folder == self._incoming:
-                continue
-            with self._incoming_lock():
-                lock = try_lock_folder(folder)
-            if lock is None:
-                continue
-            try:
-                for path in folder.iterdir():
-                    yield AbandonedFile(self, path)
-                remove_empty_folder(folder)
-            finally:
-                os.close(lock)
+        return (AbandonedFile(self, path) for path in self._incoming.abandoned())
 
     def close(self) -> None:
-        """Leave. What an interrupt has left in `incoming` is abandoned when the process ends.
-
-        Not before: a thread that outlives an aborted association may still be at work on it.
-        """
-        if remove_empty_folder(self._incoming):
-            self._release()
-
-    def _release(self) -> None:
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
-
-    def _make_series_folder(self, folder: Path) -> None:
-        """Make the folders of a study and a series, durably.
-
-        That a folder exists does not say that it would survive a power cut: another writer may have
-        made it just now, its sync still to come. So each writer syncs the parents itself, once.
-        """
-        if folder in self._durable_folders and folder.is_dir():  # a person may have removed it
-            return
-        folder.parent.mkdir(mode=FOLDER_MODE, exist_ok=True)
-        folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
-        sync(folder.parent)
-        sync(self._studies)
-        if len(self._durable_folders) >= _REMEMBERED_FOLDERS:
-            self._durable_folders.clear()
-        self._durable_folders.add(folder)
-
-    def _make_incoming_folder(self) -> int:
-        """Make this writer's folder and return the descriptor that holds its lock."""
-        with self._incoming_lock():
-            self._incoming.mkdir(mode=FOLDER_MODE)
-            return lock_folder(self._incoming)
-
-    @contextmanager
-    def _incoming_lock(self) -> Iterator[None]:
-        """Keep other processes from looking for abandoned folders, for a moment.
-
-        Between its making and its locking a writer's folder would look abandoned.
-        """
-        descriptor = os.open(self.folder / "incoming", os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
-
-    def _check_hard_links(self) -> None:
-        first, second = self._incoming / "first", self._incoming / "second"
-        first.touch(mode=_FILE_MODE)
-        os.link(first, second)
-        first.unlink()
-        second.unlink()
+        """Leave. What an interrupt has left in `incoming` is abandoned when the process ends."""
+        self._incoming.close()
 
 
 class AbandonedFile:
@@ -390,30 +393,54 @@ class AbandonedFile:
 
     Attributes:
         path: its name there.
+        place: where it was about to be kept; None if it was not.
     """
 
     def __init__(self, store: FileStore, path: Path) -> None:
         self._store = store
         self.path = path
+        self.place: FilePlace | None = None
+        self._digest = ""
+        found = place_and_digest_of(path.name)
+        if found is not None:
+            self.place, self._digest = found
 
-    def kept_at(self, place: FilePlace) -> str | None:
-        """Return its lasting path, relative to the storage folder; None if it has none there."""
-        folder = self._store.folder / "studies" / place.study_instance_uid
-        for path in (folder / place.series_instance_uid).glob(f"{place.sop_instance_uid}*.dcm"):
+    def kept_path(self) -> str | None:
+        """Return its lasting path, relative to the storage folder; None if it has none."""
+        if self.place is None:
+            return None
+        folder = self._store.folder / STUDIES / self.place.study_instance_uid
+        names = f"{self.place.sop_instance_uid}*.dcm"
+        for path in (folder / self.place.series_instance_uid).glob(names):
             if path.samefile(self.path):
                 return str(path.relative_to(self._store.folder))
         return None
+
+    def is_whole(self, data_set_sha256: bytes) -> bool:
+        """Tell by the digest of its data set whether all that was written to it is there."""
+        return self._digest == short_digest(data_set_sha256)
 
     def remove(self) -> None:
         """Remove its name in `incoming`."""
         self.path.unlink(missing_ok=True)
 
 
-def _write_all(descriptor: int, fragment: bytes | memoryview) -> None:
-    """Write a fragment; a regular file may still take less than all at once (signals, limits)."""
-    rest = memoryview(fragment)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
+def _write_all(descriptor: int, fragments: Sequence[Buffer]) -> int:
+    """Write fragments and return how much that was.
+
+    One call takes a limited number of them, and may write less than it is given (signals, limits).
+    """
+    total = 0
+    for start in range(0, len(fragments), _MOST_BUFFERS):
+        some = fragments[start : start + _MOST_BUFFERS]
+        length = sum(map(len, some))
+        written = os.writev(descriptor, some)
+        if written < length:
+            rest = memoryview(b"".join(some))[written:]
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+        total += length
+    return total
 
 
 def _failure(what: str, error: OSError) -> FileStoreError:

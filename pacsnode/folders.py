@@ -12,19 +12,24 @@ from typing import Final
 FOLDER_MODE: Final = 0o750  # patient data: nobody else's
 
 
-def make_folder(folder: Path) -> None:
-    """Make a folder with those above it, durably; one that exists is left as it is.
+def make_folder(folder: Path, *, is_durable: bool = True) -> None:
+    """Make a folder with those above it; one that exists is left as it is.
+
+    Args:
+        folder: the lowest one.
+        is_durable: they survive a power cut when this returns.
 
     Raises:
         OSError: it cannot be made.
     """
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
-    for path in missing:
-        sync(path.parent)
+    if is_durable:
+        for path in missing:
+            sync(path.parent)
 
 
-def sync(path: Path) -> None:
+def sync(path: Path | str) -> None:
     """Bring a file's content, or a folder's names, to the disk.
 
     Raises:
@@ -35,21 +40,6 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def link_durably(path: Path, name: Path) -> None:
-    """Give a file another name, on the disk when this returns; or leave no such name.
-
-    Raises:
-        FileExistsError: the name is taken.
-        OSError: the file system refuses or fails.
-    """
-    os.link(path, name)
-    try:
-        sync(name.parent)
-    except OSError:
-        name.unlink(missing_ok=True)
-        raise
 
 
 def lock_folder(folder: Path) -> int:

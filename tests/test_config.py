@@ -124,7 +124,7 @@ def test_every_choice_is_documented() -> None:
     words = {
         leaf
         for leaf, default in DEFAULTS.items()
-        if type(default) is bool or default in ("known", "any", "keep_first", "info")
+        if type(default) is bool or default in ("known", "any", "keep_first", "info", "full")
     }
     assert set(CHOICES) == words
 

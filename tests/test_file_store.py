@@ -8,13 +8,17 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from pacsnode.file_store import FilePlace, FileStore, FileStoreError, IncomingFile, NoSpaceError
+from pacsnode import file_store
+from pacsnode.file_names import FilePlace
+from pacsnode.file_store import FileStore, FileStoreError, IncomingFile, NoSpaceError
 
 _PLACE = FilePlace("1.2", "1.2.3", "1.2.3.4")
+_DIGEST = hashlib.sha256(b"").digest()
 _LASTING = "studies/1.2/1.2.3/1.2.3.4.dcm"
 
 
@@ -28,15 +32,25 @@ def store(tmp_path: Path) -> Iterator[FileStore]:
 
 def _keep(store: FileStore, content: bytes, place: FilePlace = _PLACE) -> str:
     with store.incoming() as file:
-        file.write((content,))
-        return file.keep(place)
+        file.append((content,))
+        path = file.keep(place, _DIGEST)
+        store.sync_folders((path,))
+        return path
+
+
+def _append(store: FileStore, *fragments: bytes) -> None:
+    """Write a file piece by piece, and give it up."""
+    with store.incoming() as file:
+        for fragment in fragments:
+            file.append((fragment,))
 
 
 def _keep_then(store: FileStore, then: Callable[[IncomingFile], object]) -> None:
     """Keep a file, and have something happen before its context ends."""
     with store.incoming() as file:
-        file.write((b"one", b"two"))
-        file.keep(_PLACE)
+        file.append((b"one",))
+        file.append((b"two",))
+        store.sync_folders((file.keep(_PLACE, _DIGEST),))
         then(file)
 
 
@@ -50,6 +64,10 @@ def _raise(error: BaseException) -> Callable[[IncomingFile], object]:
 def _files(folder: Path) -> list[str]:
     """Every file below a folder, relative to it."""
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def _open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 # --- keeping
@@ -66,14 +84,14 @@ def test_a_kept_file_is_at_the_place_of_its_uids(store: FileStore) -> None:
 def test_fragments_are_written_one_after_the_other(store: FileStore) -> None:
     """Bytes and views of bytes, empty ones too."""
     with store.incoming() as file:
-        file.write((b"head", memoryview(b"xbodyx")[1:5], b"", memoryview(b"")))
+        file.append((b"head", memoryview(b"xbodyx")[1:5], b"", memoryview(b"")))
         assert file.path.read_bytes() == b"headbody"
 
 
 def test_a_file_that_is_not_kept_is_gone(store: FileStore) -> None:
     """Leaving the context is enough."""
     with store.incoming() as file:
-        file.write((b"one",))
+        file.append((b"one",))
         assert file.path.exists()
     assert _files(store.folder) == []
 
@@ -92,8 +110,8 @@ def test_a_withdrawn_file_is_gone_and_the_other_of_its_uid_is_not(store: FileSto
     """Only the own name is taken back."""
     _keep(store, b"one")
     with store.incoming() as file:
-        file.write((b"two",))
-        file.keep(_PLACE)
+        file.append((b"two",))
+        file.keep(_PLACE, _DIGEST)
         file.withdraw()
     assert _files(store.folder) == [_LASTING]
     assert store.path(_LASTING).read_bytes() == b"one"
@@ -121,8 +139,8 @@ def test_a_quarantined_file_is_kept_aside(store: FileStore) -> None:
     paths = []
     for content in (b"one", b"two"):
         with store.incoming() as file:
-            file.write((content,))
-            file.keep(_PLACE)
+            file.append((content,))
+            file.keep(_PLACE, _DIGEST)
             paths.append(file.quarantine(_PLACE, hashlib.sha256(content).digest()))
     assert _files(store.folder) == sorted(paths)
     assert [store.path(path).read_bytes() for path in paths] == [b"one", b"two"]
@@ -133,7 +151,7 @@ def test_one_content_is_in_quarantine_once(store: FileStore) -> None:
     """A sender that tries again and again adds nothing."""
     for _ in range(2):
         with store.incoming() as file:
-            file.write((b"one",))
+            file.append((b"one",))
             path = file.quarantine(_PLACE, b"\x01" * 32)
     assert _files(store.folder) == [path]
 
@@ -190,7 +208,7 @@ def test_a_copy_is_another_file(store: FileStore, tmp_path: Path) -> None:
     source.write_bytes(b"one")
     with store.incoming() as file:
         file.copy_from(source)
-        path = file.keep(_PLACE)
+        path = file.keep(_PLACE, _DIGEST)
     source.write_bytes(b"two")
     assert store.path(path).read_bytes() == b"one"
 
@@ -201,7 +219,7 @@ def test_a_link_is_the_same_file(store: FileStore, tmp_path: Path) -> None:
     source.write_bytes(b"one")
     with store.incoming() as file:
         file.link_from(source)
-        path = file.keep(_PLACE)
+        path = file.keep(_PLACE, _DIGEST)
     assert store.path(path).samefile(source)
     assert source.stat().st_nlink == 2
 
@@ -215,7 +233,7 @@ def test_a_symbolic_link_is_not_kept_but_the_file_behind_it(
     symbolic.symlink_to("source")
     with store.incoming() as file:
         file.link_from(symbolic)
-        path = store.path(file.keep(_PLACE))
+        path = store.path(file.keep(_PLACE, _DIGEST))
     assert not path.is_symlink()
     assert path.samefile(tmp_path / "source")
 
@@ -259,7 +277,7 @@ class _Calls:
         self.seen: list[tuple[str, str]] = []
         self._failing: tuple[str, int, int] | None = None
         self._count = 0
-        for name in ("fsync", "link", "write", "unlink"):
+        for name in ("fsync", "link", "rename", "writev", "unlink"):
             monkeypatch.setattr(os, name, self._noting(name, getattr(os, name)))
 
     def fail(self, name: str, number: int, code: int) -> None:
@@ -286,23 +304,45 @@ def calls(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> _Calls:
     return _Calls(monkeypatch)
 
 
-def test_a_file_is_synced_then_linked_then_its_folder_synced(
-    store: FileStore, calls: _Calls
-) -> None:
-    """A name that survives a power cut always has its content behind it (F-2)."""
+def test_a_file_is_linked_then_synced_then_its_folders(store: FileStore, calls: _Calls) -> None:
+    """The sync of the file carries both of its names; those of the folders come after it (F-2)."""
+    studies = store.folder / "studies"
     with store.incoming() as file:
-        file.write((b"one",))
-        file.keep(_PLACE)
-        incoming = str(file.path)
-        studies = store.folder / "studies"
+        file.append((b"one",))
+        written = str(file.path)
+        path = file.keep(_PLACE, _DIGEST)
         assert calls.seen == [
-            ("write", incoming),
-            ("fsync", incoming),
-            ("fsync", str(studies / "1.2")),
+            ("writev", written),
+            ("rename", written),
+            ("link", str(file.path)),  # there is no folder yet
+            ("link", str(file.path)),
+            ("fsync", str(file.path)),
+        ]
+        calls.seen.clear()
+        store.sync_folders((path,))
+        assert sorted(calls.seen) == [
             ("fsync", str(studies)),
-            ("link", incoming),
+            ("fsync", str(studies / "1.2")),
             ("fsync", str(studies / "1.2" / "1.2.3")),
         ]
+
+
+def test_appending_syncs_nothing(store: FileStore, calls: _Calls) -> None:
+    """What is not kept need not be on the disk."""
+    with store.incoming() as file:
+        file.append((b"one",))
+        file.append((b"two",))
+        assert [name for name, _ in calls.seen] == ["writev", "writev"]
+
+
+def test_several_files_of_a_series_share_the_sync_of_its_folder(
+    store: FileStore, calls: _Calls
+) -> None:
+    """Each distinct folder once, whatever the number of files."""
+    paths = [_keep(store, b"", FilePlace("1.2", "1.2.3", f"1.2.3.{n}")) for n in range(4)]
+    calls.seen.clear()
+    store.sync_folders(paths)
+    assert calls.seen == [("fsync", str(store.folder / "studies/1.2/1.2.3"))]
 
 
 def test_the_parents_of_a_known_series_are_not_synced_again(
@@ -313,6 +353,19 @@ def test_the_parents_of_a_known_series_are_not_synced_again(
     calls.seen.clear()
     _keep(store, b"two", FilePlace("1.2", "1.2.3", "1.2.3.5"))
     assert [name for name, _ in calls.seen if name == "fsync"] == ["fsync", "fsync"]
+
+
+def test_the_parents_of_a_folder_that_was_made_again_are_synced_again(
+    store: FileStore, calls: _Calls
+) -> None:
+    """A person removed it: what was durable was another one (F-20)."""
+    _keep(store, b"one")
+    store.path(_LASTING).unlink()
+    store.path(_LASTING).parent.rmdir()
+    calls.seen.clear()
+    _keep(store, b"two")
+    synced = {path for name, path in calls.seen if name == "fsync"}
+    assert {str(store.folder / "studies"), str(store.folder / "studies/1.2")} < synced
 
 
 def test_another_writer_syncs_the_parents_itself(store: FileStore, calls: _Calls) -> None:
@@ -326,16 +379,34 @@ def test_another_writer_syncs_the_parents_itself(store: FileStore, calls: _Calls
     other.close()
 
 
+def test_a_store_that_is_not_durable_syncs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither when it is opened, nor for what is kept, put aside or linked."""
+    calls = _Calls(monkeypatch)
+    store = FileStore(tmp_path / "storage", is_durable=False)
+    (tmp_path / "source").write_bytes(b"one")
+    with store.incoming() as file:
+        file.link_from(tmp_path / "source")
+        store.sync_kept(file.keep(_PLACE, _DIGEST))
+        file.quarantine(_PLACE, _DIGEST)
+    _keep(store, b"two")
+    store.close()
+    assert "link" in {name for name, _ in calls.seen}
+    assert "fsync" not in {name for name, _ in calls.seen}
+
+
 def test_quarantine_is_durable_with_its_folder(store: FileStore, calls: _Calls) -> None:
     """The new folder's own name is synced as well: B000 promises that the newcomer is kept."""
     with store.incoming() as file:
-        file.write((b"one",))
+        file.append((b"one",))
         calls.seen.clear()
         file.quarantine(_PLACE, bytes(32))
-    assert [(name, Path(path)) for name, path in calls.seen[:3]] == [
+    assert [(name, Path(path)) for name, path in calls.seen[:4]] == [
         ("fsync", store.folder),
+        ("fsync", file.path),
         ("link", file.path),
-        ("fsync", store.quarantine_folder),
+        ("fsync", store.folder / "quarantine"),
     ]
 
 
@@ -351,6 +422,7 @@ def test_a_copied_or_linked_file_is_synced(
     source.write_bytes(b"one")
     with store.incoming() as file:
         take(file, source)
+        file.keep(_PLACE, _DIGEST)
         assert calls.seen[-1] == ("fsync", str(file.path))
 
 
@@ -367,13 +439,15 @@ def test_a_new_storage_folder_is_durable(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 _STEPS = [
-    ("write", 1),
-    ("write", 2),
+    ("writev", 1),
+    ("writev", 2),
+    ("rename", 1),
     ("fsync", 1),
     ("fsync", 2),
     ("fsync", 3),
     ("fsync", 4),
     ("link", 1),
+    ("link", 2),
 ]
 
 
@@ -391,7 +465,9 @@ def test_a_failure_at_any_step_leaves_nothing_behind(
     assert _keep(store, b"three") == _LASTING
 
 
-@pytest.mark.parametrize(("name", "number"), [("fsync", 1), ("link", 1), ("fsync", 2)])
+@pytest.mark.parametrize(
+    ("name", "number"), [("fsync", 1), ("fsync", 2), ("link", 1), ("fsync", 3)]
+)
 def test_a_failure_in_quarantine_leaves_nothing_behind(
     store: FileStore, calls: _Calls, name: str, number: int
 ) -> None:
@@ -415,7 +491,7 @@ def test_a_lasting_name_that_cannot_be_taken_back_stays_known(
         calls.fail("unlink", 1, errno.EIO)
         raise ZeroDivisionError
 
-    with pytest.raises(FileStoreError, match="cannot remove the file"):
+    with pytest.raises(FileStoreError, match="cannot remove a kept file"):
         _keep_then(store, fail)
     first, second = _files(store.folder)
     assert store.path(first).samefile(store.path(second))
@@ -433,13 +509,112 @@ def test_a_first_name_that_cannot_be_removed_is_a_file_store_error(
     store.remove(first)
 
 
+@pytest.mark.parametrize("part", [1, 3, 7])
 def test_a_write_that_takes_a_part_only_is_continued(
+    store: FileStore, monkeypatch: pytest.MonkeyPatch, part: int
+) -> None:
+    """A system call may write less than it was given, and end within any of the fragments."""
+    writev, write = os.writev, os.write
+    monkeypatch.setattr(
+        os, "writev", lambda descriptor, data: writev(descriptor, [b"".join(data)[:part]])
+    )
+    monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:3]))
+    with store.incoming() as file:
+        file.append((b"0123", b"", memoryview(b"456"), b"789"))
+        file.append((b"abc",))
+        assert file.length_bytes == 13
+        assert file.path.read_bytes() == b"0123456789abc"
+
+
+def test_more_fragments_than_one_call_takes_are_written(store: FileStore) -> None:
+    """Linux refuses more than 1024 at once."""
+    fragments = [f"{number:05}".encode() for number in range(2500)]
+    with store.incoming() as file:
+        file.append(fragments)
+        assert file.length_bytes == 12_500
+        assert file.path.read_bytes() == b"".join(fragments)
+
+
+def test_a_disk_that_fills_up_in_the_middle_leaves_nothing(store: FileStore, calls: _Calls) -> None:
+    """Neither the part that was written nor an open descriptor (F-2, F-3)."""
+    before = _open_descriptors()
+    calls.fail("writev", 3, errno.ENOSPC)
+    with pytest.raises(NoSpaceError):
+        _append(store, *[bytes(5000)] * 4)
+    assert _files(store.folder) == []
+    assert _open_descriptors() == before
+
+
+def test_the_reserve_is_looked_at_again_while_a_long_file_is_written(
     store: FileStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A system call may write less than it was given."""
-    real = os.write
-    monkeypatch.setattr(os, "write", lambda descriptor, data: real(descriptor, data[:3]))
-    assert store.path(_keep(store, b"0123456789")).read_bytes() == b"0123456789"
+    """One endless object cannot fill the disk: it is refused once the reserve is reached (F-3)."""
+    monkeypatch.setattr(file_store, "_CHECKED_LENGTH_BYTES", 10_000)
+    _append(store, bytes(9_999), b"x", b"x")
+    with store.incoming() as file:
+        monkeypatch.setattr(store, "_reserve_bytes", 2**62)
+        file.append((bytes(9_999),))
+        file.append((b"x",))
+        with pytest.raises(NoSpaceError, match="reserve"):
+            file.append((b"x",))
+        assert file.length_bytes == 10_000
+
+
+# --- reading what is written
+
+
+def test_the_content_is_what_has_been_written_so_far(store: FileStore) -> None:
+    """All fragments, without copying; more can be written afterwards."""
+    with store.incoming() as file:
+        with file.content() as content:
+            assert bytes(content) == b""
+        file.append((b"one",))
+        file.append((b"two",))
+        with file.content() as content:
+            assert bytes(content) == b"onetwo"
+            assert content.readonly
+        file.append((b"three",))
+        with file.content() as content:
+            assert bytes(content) == b"onetwothree"
+
+
+def test_an_error_while_the_content_is_read_is_that_error(store: FileStore) -> None:
+    """A part of it that the error's frames still hold does not hide what went wrong."""
+    parts = []
+
+    def fail(file: IncomingFile) -> None:
+        with file.content() as content:
+            parts.append(content[1:])
+            raise ZeroDivisionError
+
+    before = _open_descriptors()
+    with store.incoming() as file:
+        file.append((b"one",))
+        with pytest.raises(ZeroDivisionError):
+            fail(file)
+    assert bytes(parts.pop()) == b"ne"
+    assert _open_descriptors() == before
+
+
+def test_a_kept_file_is_not_read_as_an_incoming_one(store: FileStore) -> None:
+    """It is closed by then; nobody gets zeros instead."""
+    with store.incoming() as file:
+        file.append((b"one",))
+        file.keep(_PLACE, _DIGEST)
+        with pytest.raises(FileStoreError, match="closed"), file.content():
+            pass
+
+
+@pytest.mark.parametrize(
+    "then", [lambda _: None, _raise(ZeroDivisionError()), _raise(SystemExit())]
+)
+def test_no_descriptor_stays_open(store: FileStore, then: Callable[[IncomingFile], object]) -> None:
+    """Whether the file is kept, given up by an error, or left by an interrupt."""
+    before = _open_descriptors()
+    with suppress(ZeroDivisionError, SystemExit), store.incoming() as file:
+        file.append((b"one",))
+        then(file)
+    assert _open_descriptors() == before
 
 
 def test_a_folder_without_hard_links_is_refused(
@@ -477,15 +652,11 @@ def test_what_a_living_writer_has_is_not_abandoned(tmp_path: Path) -> None:
     """Its lock says that it lives, in this process or another."""
     writer, other = FileStore(tmp_path), FileStore(tmp_path)
     with writer.incoming() as file:
-        file.write((b"one",))
+        file.append((b"one",))
         assert list(other.abandoned()) == []
         assert file.path.exists()
     writer.close()
     other.close()
-
-
-def _open_descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def test_looking_for_abandoned_files_leaves_no_descriptor_open(tmp_path: Path) -> None:
@@ -503,12 +674,13 @@ def test_looking_for_abandoned_files_leaves_no_descriptor_open(tmp_path: Path) -
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
-from pacsnode.file_store import FilePlace, FileStore
+from pacsnode.file_names import FilePlace
+from pacsnode.file_store import FileStore
 store = FileStore(Path(sys.argv[1]))
 kept, not_kept = store.incoming(), store.incoming()
-kept.write((b"kept",))
-kept.keep(FilePlace("1.2", "1.2.3", "1.2.3.4"))
-not_kept.write((b"not kept",))
+kept.append((b"kept",))
+kept.keep(FilePlace("1.2", "1.2.3", "1.2.3.4"), bytes(32))
+not_kept.append((b"not kept",))
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -520,7 +692,7 @@ def test_the_files_of_a_killed_process_are_found_and_told_apart(tmp_path: Path) 
     store = FileStore(tmp_path)
     found = {}
     for abandoned in store.abandoned():
-        found[abandoned.path.read_bytes()] = abandoned.kept_at(_PLACE)
+        found[abandoned.path.read_bytes()] = abandoned.kept_path()
         abandoned.remove()
     assert found == {b"kept": _LASTING, b"not kept": None}
     assert _files(tmp_path) == [_LASTING]
@@ -535,9 +707,10 @@ def test_a_uid_that_begins_like_another_is_not_taken_for_it(tmp_path: Path) -> N
     _keep(store, b"one", FilePlace("1.2", "1.2.3", "1.2.3.45"))
     dead = tmp_path / "incoming" / "dead"
     dead.mkdir()
-    (dead / "file").write_bytes(b"two")
+    (dead / f"1,1.2,1.2.3,1.2.3.4,{_DIGEST.hex()[:16]}").write_bytes(b"two")
     (abandoned,) = store.abandoned()
-    assert abandoned.kept_at(_PLACE) is None
+    assert abandoned.place == _PLACE
+    assert abandoned.kept_path() is None
     store.close()
 
 

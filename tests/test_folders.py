@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pacsnode.folders import link_durably, lock_folder, make_folder, try_lock_folder
+from pacsnode.folders import lock_folder, make_folder, try_lock_folder
 
 
 def test_every_new_folder_is_synced_in_the_one_above(
@@ -22,15 +22,6 @@ def test_every_new_folder_is_synced_in_the_one_above(
     monkeypatch.setattr(os, "fsync", seen)
     make_folder(tmp_path / "a" / "b")
     assert sorted(synced) == [str(tmp_path), str(tmp_path / "a")]
-
-
-def test_a_name_that_is_taken_is_never_replaced(tmp_path: Path) -> None:
-    """The file that has it keeps its bytes."""
-    (tmp_path / "new").write_bytes(b"new")
-    (tmp_path / "kept").write_bytes(b"kept")
-    with pytest.raises(FileExistsError):
-        link_durably(tmp_path / "new", tmp_path / "kept")
-    assert (tmp_path / "kept").read_bytes() == b"kept"
 
 
 def test_a_folder_has_one_lock(tmp_path: Path) -> None:

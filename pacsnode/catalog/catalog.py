@@ -1,9 +1,10 @@
 """The catalog: what the node knows of the instances it keeps."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from pacsnode.catalog import ingest, migrations, search
 from pacsnode.catalog.database import CatalogDatabase
+from pacsnode.catalog.ingest import Ingest
 from pacsnode.catalog.records import (
     Addition,
     KeptFile,
@@ -23,7 +24,12 @@ class Catalog:
     """
 
     def __init__(
-        self, url: str, *, busy_timeout_seconds: float = 60, match_unknown: bool = False
+        self,
+        url: str,
+        *,
+        busy_timeout_seconds: float = 60,
+        match_unknown: bool = False,
+        is_durable: bool = True,
     ) -> None:
         """Open the catalog; an empty database is given the newest schema.
 
@@ -31,11 +37,16 @@ class Catalog:
             url: `sqlite:///` and a path.
             busy_timeout_seconds: how long to wait for another program that holds the database.
             match_unknown: rule C-5.
+            is_durable: what is added is on the disk when the call returns; else a power cut may
+                take the last rows, and never more than that.
 
         Raises:
             CatalogError: the database cannot be opened, or its schema is not the newest.
         """
-        self._database = CatalogDatabase(url, busy_timeout_seconds=busy_timeout_seconds)
+        self._database = CatalogDatabase(
+            url, busy_timeout_seconds=busy_timeout_seconds, is_durable=is_durable
+        )
+        self._ingest = Ingest(self._database.writer)
         self._match_unknown = match_unknown
         self._database.use_write_ahead_log()
         migrations.prepare(self._database)
@@ -58,13 +69,20 @@ class Catalog:
             database.close()
 
     def add(self, instance: NewInstance) -> Addition:
-        """Add an instance; it is on the disk when this returns.
+        """Add an instance; see add_all."""
+        return self.add_all((instance,))[0]
 
-        Of several calls with one SOP Instance UID, at the same time or later, the first adds it and
-        the others are told of it.
+    def add_all(self, instances: Sequence[NewInstance]) -> list[Addition]:
+        """Add instances in one transaction, all or none; on the disk when this returns.
+
+        Of several with one SOP Instance UID, in this call or in others at the same time or later,
+        the first is added and the others are told of it.
+
+        Returns:
+            What became of each, in their order.
         """
         with self._database.writing():
-            return ingest.add(self._database.peewee, instance)
+            return self._ingest.add_all(instances)
 
     def replace(self, instance: NewInstance, file: KeptFile) -> Addition:
         """Put an instance in the place of the one with its UID; on the disk when this returns.
@@ -73,7 +91,7 @@ class Catalog:
         faster.
         """
         with self._database.writing():
-            return ingest.replace(self._database.peewee, instance, file)
+            return self._ingest.replace(instance, file)
 
     def stored_instance(self, sop_instance_uid: str) -> StoredInstance | None:
         """Return an instance; None if the catalog has none of that UID."""

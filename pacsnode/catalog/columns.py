@@ -4,8 +4,10 @@ The text is kept as it was received (rule D-8). What is matched is made from it 
 instance is added, so that a query only compares (rules C-18, C-25, C-36, I-3 to I-7).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 from pacsnode.dicom.attributes import STORED_ATTRIBUTES, Attribute
 from pacsnode.dicom.date_time import date_interval, time_interval
@@ -14,6 +16,10 @@ from pacsnode.dicom.person_name import fold, fold_component_groups
 from pacsnode.dicom.text_values import normalise_text, number_of
 
 ColumnValue = str | int | float | None
+_ColumnValues = tuple[ColumnValue, ...]
+
+# Dates, numbers and names repeat from instance to instance; each is read once.
+_REMEMBERED_VALUES: Final = 4096
 
 
 class Form(Enum):
@@ -79,47 +85,95 @@ def columns_at(level: Level) -> tuple[tuple[str, str], ...]:
     )
 
 
-def row_values(level: Level, values: Mapping[str, str]) -> dict[str, ColumnValue]:
-    """Return the values of a level's columns for the text of its Attributes, by column name."""
-    row: dict[str, ColumnValue] = {}
-    for attribute in STORED_ATTRIBUTES:
-        if attribute.level is level:
-            text = _comparable(attribute, values.get(attribute.keyword))
-            names = [name for name, _ in columns_of(attribute)]
-            row.update(zip(names, (text, *_matched_values(attribute, text)), strict=True))
+def row_values(level: Level, values: Mapping[str, str]) -> list[ColumnValue]:
+    """Return the values of a level's columns for the text of its Attributes.
+
+    Returns:
+        In the order of columns_at(level).
+    """
+    row: list[ColumnValue] = []
+    for keyword, vr, column_values, absent in _FILLED[level]:
+        text = values.get(keyword)
+        row += absent if text is None else column_values(text, vr)
     return row
 
 
-def _comparable(attribute: Attribute, text: str | None) -> str | None:
-    """Return the text without control characters where it is compared as it is returned.
+def _verbatim(text: str, _vr: str) -> _ColumnValues:
+    return (text,)
+
+
+def _comparable(text: str, vr: str) -> _ColumnValues:
+    """Return the text without control characters, for it is compared as it is returned.
 
     None of these VRs allows them; SQLite would compare up to a NUL or not, as it sees fit.
 
     Source: rules I-9, I-10.
     """
-    if text and attribute.is_matched and form_of(attribute) is Form.VERBATIM:
-        return normalise_text(text, attribute.vr) or text
-    return text
+    return (normalise_text(text, vr) or text,)
 
 
-def _matched_values(  # noqa: PLR0911 - one case for each form
-    attribute: Attribute, text: str | None
-) -> tuple[ColumnValue, ...]:
-    form = form_of(attribute)
-    if text is None:
-        return (None,) * len(_MATCHED_COLUMNS[form])
-    match form:
-        case Form.VERBATIM:
-            return ()
-        case Form.TEXT:
-            return (normalise_text(text, attribute.vr) or None,)
-        case Form.NAME:
-            return (fold(text) or None, *(group or None for group in fold_component_groups(text)))
-        case Form.DATE:
-            day = date_interval(text)
-            return (None if day is None else day[0],)
-        case Form.TIME:
-            return time_interval(text) or (None, None)
-        case Form.NUMBER:
-            number = number_of(normalise_text(text, attribute.vr), attribute.vr)
-            return (None if number is None else float(number),)
+def _text(text: str, vr: str) -> _ColumnValues:
+    return (text, normalise_text(text, vr) or None)
+
+
+@lru_cache(_REMEMBERED_VALUES)
+def _name(text: str, _vr: str) -> _ColumnValues:
+    return (text, fold(text) or None, *(group or None for group in fold_component_groups(text)))
+
+
+@lru_cache(_REMEMBERED_VALUES)
+def _date(text: str, _vr: str) -> _ColumnValues:
+    day = date_interval(text)
+    return (text, None if day is None else day[0])
+
+
+@lru_cache(_REMEMBERED_VALUES)
+def _time(text: str, _vr: str) -> _ColumnValues:
+    return (text, *(time_interval(text) or (None, None)))
+
+
+@lru_cache(_REMEMBERED_VALUES)
+def _number(text: str, vr: str) -> _ColumnValues:
+    number = number_of(normalise_text(text, vr), vr)
+    return (text, None if number is None else float(number))
+
+
+class _Filled(NamedTuple):
+    """How the columns of one Attribute are filled.
+
+    Attributes:
+        keyword: of the Attribute.
+        vr: its Value Representation.
+        column_values: from its text and VR to the values of its columns.
+        absent: the values of its columns where it has no text.
+    """
+
+    keyword: str
+    vr: str
+    column_values: Callable[[str, str], _ColumnValues]
+    absent: _ColumnValues
+
+
+_COLUMN_VALUES: Final[dict[Form, Callable[[str, str], _ColumnValues]]] = {
+    Form.VERBATIM: _comparable,
+    Form.TEXT: _text,
+    Form.NAME: _name,
+    Form.DATE: _date,
+    Form.TIME: _time,
+    Form.NUMBER: _number,
+}
+
+
+def _filled(attribute: Attribute) -> _Filled:
+    return _Filled(
+        keyword=attribute.keyword,
+        vr=attribute.vr,
+        column_values=_COLUMN_VALUES[form_of(attribute)] if attribute.is_matched else _verbatim,
+        absent=(None,) * len(columns_of(attribute)),
+    )
+
+
+_FILLED: Final = {
+    level: tuple(_filled(attribute) for attribute in STORED_ATTRIBUTES if attribute.level is level)
+    for level in Level
+}

@@ -4,27 +4,29 @@ How writes stay clear of each other. SQLite lets one connection write; a second 
 would poll and in the end fail with "database is locked". So writers queue before they ask: first
 for a lock within the process, then for one on a file beside the database, which the kernel grants
 in turn and takes back from a process that dies. Readers never wait: they see the last commit (WAL).
+
+Whoever has the turn writes on the one connection for writing, which stays open: its statements are
+prepared and its pages read already. Readers take connections from a pool.
 """
 
 import fcntl
 import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
-from peewee import Database, PeeweeException
+from peewee import Database, PeeweeException, SqliteDatabase
 from playhouse.pool import PooledSqliteDatabase
 
 from pacsnode.catalog.records import CatalogError
 from pacsnode.folders import make_folder
 
 _SQLITE_SCHEME: Final = "sqlite:///"
-_PRAGMAS: Final = {
-    "synchronous": "FULL",  # a commit is on the disk when it returns (rule F-2)
-    "foreign_keys": 1,
-}
+# FULL: a commit is on the disk when it returns (rule F-2). NORMAL: the log is synced only before it
+# is carried over into the database, so a power cut may undo the last commits, and damages nothing.
+_DURABLE, _NOT_DURABLE = "FULL", "NORMAL"
 # One for each association at work at the same moment; they are kept and used again.
 _UNLIMITED: Final = 0
 
@@ -35,19 +37,22 @@ class CatalogDatabase:
     Open it after a fork, never before; its methods may be called from any thread.
 
     Attributes:
-        peewee: what queries are executed on.
+        peewee: what queries are executed on, within reading().
+        writer: what is written on, within writing().
     """
 
     # The SQL type of a primary key that counts up by itself.
     key_type = "INTEGER PRIMARY KEY"
 
-    def __init__(self, url: str, *, busy_timeout_seconds: float) -> None:
+    def __init__(self, url: str, *, busy_timeout_seconds: float, is_durable: bool = True) -> None:
         """Name the database; nothing is opened yet.
 
         Args:
             url: `sqlite:///` and a path; an absolute path gives four slashes.
             busy_timeout_seconds: how long to wait for a program that is not pacsnode and holds the
                 database, such as a copy being made.
+            is_durable: a commit is on the disk when it returns; else a power cut may undo the last
+                ones.
 
         Raises:
             CatalogError: the URL is not one of SQLite, or its folder cannot be made.
@@ -60,14 +65,21 @@ class CatalogDatabase:
             self._writers = _WriterQueue(self.path.with_name(self.path.name + ".lock"))
         except OSError as error:
             raise CatalogError(f"catalog {self.path}: {error.strerror}") from error
+        options: dict[str, Any] = {
+            # Not `timeout=`: for the pool that would be how long to wait for a place in it.
+            "pragmas": {
+                "busy_timeout": round(busy_timeout_seconds * 1000),
+                "synchronous": _DURABLE if is_durable else _NOT_DURABLE,
+                "foreign_keys": 1,
+            },
+            "check_same_thread": False,
+            "autoconnect": False,  # a query outside of reading() or writing() is an error
+        }
         self.peewee: Database = PooledSqliteDatabase(
-            str(self.path),
-            # Not `timeout=`: that would be how long to wait for a place in the pool.
-            pragmas={"busy_timeout": round(busy_timeout_seconds * 1000), **_PRAGMAS},
-            max_connections=_UNLIMITED,
-            check_same_thread=False,
-            autoconnect=False,  # a query outside of reading() or writing() is an error
+            str(self.path), max_connections=_UNLIMITED, **options
         )
+        # One connection for all threads, as only one of them writes at a time.
+        self.writer: Database = SqliteDatabase(str(self.path), thread_safe=False, **options)
 
     @contextmanager
     def reading(self) -> Iterator[None]:
@@ -91,9 +103,11 @@ class CatalogDatabase:
         """
         with self._writers.turn():
             try:
-                with self.peewee.connection_context(), self.peewee.atomic("IMMEDIATE"):
+                self.writer.connect(reuse_if_open=True)
+                with self.writer.atomic("IMMEDIATE"):
                     yield
             except PeeweeException as error:
+                self.writer.close()  # whatever state it is in: the next writer opens it anew
                 raise self._failure(error) from error
 
     def use_write_ahead_log(self) -> None:
@@ -103,22 +117,35 @@ class CatalogDatabase:
             CatalogError: the database cannot be opened or written.
         """
         with self._writers.turn(), self.reading():
-            (mode,) = self.execute("PRAGMA journal_mode = WAL")
+            (mode,) = execute(self.peewee, "PRAGMA journal_mode = WAL").fetchone() or ("",)
         if mode != "wal":
             raise CatalogError(f"catalog {self.path}: the file system does not allow a WAL")
-
-    def execute(self, statement: str) -> tuple[Any, ...]:
-        """Run one SQL statement, within reading() or writing(); return its first row, if any."""
-        cursor = self.peewee.execute_sql(statement)  # type: ignore[no-untyped-call]
-        return cursor.fetchone() or ()
 
     def close(self) -> None:
         """Close all connections."""
         self.peewee.close_all()  # type: ignore[attr-defined]  # of the pool, which has no types
+        with suppress(PeeweeException):  # a thread is still writing: it ends with the process
+            self.writer.close()
         self._writers.close()
 
     def _failure(self, error: PeeweeException) -> CatalogError:
         return CatalogError(f"catalog {self.path}: {error}")
+
+
+class Cursor(Protocol):
+    """What a statement gives back, as every driver has it (PEP 249)."""
+
+    rowcount: int
+    lastrowid: int | None
+
+    def fetchone(self) -> Sequence[Any] | None:
+        """Return the next row, None behind the last."""
+
+
+def execute(database: Database, statement: str, values: Sequence[object] = ()) -> Cursor:
+    """Run one SQL statement on the connection that reading() or writing() holds."""
+    cursor: Cursor = database.execute_sql(statement, values)  # type: ignore[no-untyped-call]
+    return cursor
 
 
 class _WriterQueue:

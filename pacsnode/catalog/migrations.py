@@ -8,7 +8,9 @@ after the last step with the tables in models.py.
 from collections.abc import Callable
 from typing import Final
 
-from pacsnode.catalog.database import CatalogDatabase
+from peewee import Database
+
+from pacsnode.catalog.database import CatalogDatabase, execute
 from pacsnode.catalog.models import SCHEMA_VERSION
 from pacsnode.catalog.records import CatalogError
 
@@ -162,7 +164,7 @@ _FIRST_SCHEMA: Final = (
 
 def _first_schema(database: CatalogDatabase) -> None:
     for statement in _FIRST_SCHEMA:
-        database.execute(statement.format(key=database.key_type))
+        execute(database.writer, statement.format(key=database.key_type))
 
 
 _STEPS: Final[tuple[Callable[[CatalogDatabase], None], ...]] = (_first_schema,)
@@ -179,14 +181,14 @@ def upgrade(database: CatalogDatabase) -> tuple[int, int]:
         CatalogError: the schema is newer than this program, or the database fails.
     """
     with database.writing():
-        before = _version(database)
+        before = _version(database.writer)
         _refuse_newer(before)
         for step in _STEPS[before:]:
             step(database)
         if before == 0:
-            SCHEMA_VERSION.insert({SCHEMA_VERSION.version: NEWEST}).execute(database.peewee)
+            SCHEMA_VERSION.insert({SCHEMA_VERSION.version: NEWEST}).execute(database.writer)
         else:
-            SCHEMA_VERSION.update({SCHEMA_VERSION.version: NEWEST}).execute(database.peewee)
+            SCHEMA_VERSION.update({SCHEMA_VERSION.version: NEWEST}).execute(database.writer)
     return before, NEWEST
 
 
@@ -200,7 +202,7 @@ def prepare(database: CatalogDatabase) -> None:
         CatalogError: the schema is older or newer than this program, or the database fails.
     """
     with database.reading():
-        version = _version(database)
+        version = _version(database.peewee)
     _refuse_newer(version)
     if version == 0:
         upgrade(database)
@@ -211,11 +213,11 @@ def prepare(database: CatalogDatabase) -> None:
         )
 
 
-def _version(database: CatalogDatabase) -> int:
+def _version(database: Database) -> int:
     """Return the version of the schema; 0 for an empty database."""
-    if SCHEMA_VERSION.__name__ not in database.peewee.get_tables():
+    if SCHEMA_VERSION.__name__ not in database.get_tables():
         return 0
-    return int(SCHEMA_VERSION.select(SCHEMA_VERSION.version).scalar(database.peewee))
+    return int(SCHEMA_VERSION.select(SCHEMA_VERSION.version).scalar(database))
 
 
 def _refuse_newer(version: int) -> None:

@@ -27,7 +27,7 @@ from pacsnode.file_store import FileStore, FileStoreError
 from pacsnode.network.handlers import Handlers
 from pacsnode.network.negotiation import AETitlePolicy, AssociationPolicy
 from pacsnode.network.server import AssociationServer
-from pacsnode.network.toolkit import AssociationLimits, application_entity, configure_pynetdicom
+from pacsnode.network.toolkit import AssociationLimits, configure_pynetdicom
 from pacsnode.services.keep import DuplicatePolicy, Keeper
 from pacsnode.services.recover import recover
 
@@ -77,6 +77,7 @@ def open_catalog(settings: Settings) -> Catalog:
         settings.catalog.url,
         busy_timeout_seconds=settings.catalog.busy_timeout_seconds,
         match_unknown=settings.query.match_unknown,
+        is_durable=settings.durability == "full",
     )
 
 
@@ -86,7 +87,11 @@ def open_file_store(settings: Settings) -> FileStore:
     Raises:
         FileStoreError: it cannot be made or written.
     """
-    return FileStore(settings.storage.folder, reserve_bytes=settings.storage.reserve_bytes)
+    return FileStore(
+        settings.storage.folder,
+        reserve_bytes=settings.storage.reserve_bytes,
+        is_durable=settings.durability != "none",
+    )
 
 
 def association_limits(settings: Settings) -> AssociationLimits:
@@ -196,6 +201,7 @@ def _server(settings: Settings, context: WorkerContext, keeper: Keeper) -> Assoc
         remote_aes={remote.ae_title: remote for remote in settings.remote_aes},
         limits=limits,
         result_limit=settings.query.result_limit,
+        maximum_instance_bytes=settings.storage.maximum_instance_bytes,
     )
     policy = AssociationPolicy(
         ae_titles=frozenset(settings.ae_titles),
@@ -205,10 +211,10 @@ def _server(settings: Settings, context: WorkerContext, keeper: Keeper) -> Assoc
         additional_sop_classes=frozenset(settings.storage.additional_sop_classes),
     )
     return AssociationServer(
-        ae=application_entity(settings.ae_titles[0], limits),
         listeners=context.listeners,
+        limits=limits,
         policy=policy,
-        serve=handlers.serve,
+        services=handlers,
         maximum_associations=settings.association.maximum_associations,
         node_associations=context.scoreboard.total_active,
         report_active=context.row.set_active,

@@ -7,10 +7,9 @@ label of the association stands on each line (logs.label). docs/operations.md li
 import logging
 from collections.abc import Iterable
 
-from pynetdicom.presentation import PresentationContext
-
 from pacsnode.dicom.ae import RemoteAE
 from pacsnode.dicom.status import DimseFailure
+from pacsnode.network.associate import PresentationContext
 from pacsnode.network.negotiation import ContextResult, Refusal
 from pacsnode.services.keep import Keeping, Outcome
 
@@ -41,14 +40,19 @@ def association_rejected(refusal: Refusal) -> None:
     _LOGGER.warning("association rejected: %s", refusal.reason)
 
 
-def connection_without_request() -> None:
+def connection_without_request(reason: str) -> None:
     """A connection is over, and no association request has come on it."""
-    _LOGGER.info("connection ended without an association request that could be understood")
+    _LOGGER.info("connection ended without an association: %s", reason)
 
 
-def association_ended(how: str, duration_seconds: float) -> None:
-    """An association is over."""
-    _LOGGER.info("association %s after %.1f s", how, duration_seconds)
+def association_released(duration_seconds: float) -> None:
+    """An association is over as it should be."""
+    _LOGGER.info("association released after %.1f s", duration_seconds)
+
+
+def association_aborted(duration_seconds: float, reason: str) -> None:
+    """An association is over, by an abort of either side or the loss of the connection."""
+    _LOGGER.warning("association aborted after %.1f s: %s", duration_seconds, reason)
 
 
 def echoed() -> None:
@@ -74,6 +78,11 @@ def instance_stored(sop_instance_uid: str, keeping: Keeping, length_bytes: int) 
         _LOGGER.warning(
             "C-STORE %s: states another patient than its study is filed under", sop_instance_uid
         )
+
+
+def not_removed(reason: str) -> None:
+    """What a sender left behind in the middle of an instance stays until the next start."""
+    _LOGGER.warning("C-STORE broken off, and its incoming file stays: %s", reason)
 
 
 def request_refused(request: str, failure: DimseFailure) -> None:

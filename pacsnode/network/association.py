@@ -1,67 +1,105 @@
-"""An accepted association: pynetdicom's, with our own negotiation and dispatch of requests.
+"""An accepted association: negotiated, its messages received and handed on, and brought to an end.
 
-pynetdicom keeps the state machine, the PDUs and the DIMSE messages. We replace three things: who
-and what is accepted (its acceptor takes its own order of Transfer Syntaxes and copies all contexts
-for each association), what a request leads to (its service classes send statuses of their own), and
-how much is read from the socket at a time. A test fails if a name we override is gone.
+One thread serves an association from its connection to its end, without any other: it receives a
+message, has it served, sends the responses, receives the next. A C-STORE's data set is handed on
+fragment by fragment while it arrives; the data set of any other message is small, and collected.
+While a long request is served, whoever serves it asks now and then whether a cancel has come: only
+then what has arrived is looked at.
 
-Source: PS3.8 9.2; PS3.7 7; rules H-1 to H-18.
+Source: PS3.8 9.2; PS3.7 7, 9.3.2.3; rules H-1 to H-18.
 """
 
-import queue
 import socket
+import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
-from typing import Any, Final, Protocol, cast
+from collections.abc import Sequence
+from typing import Final, Protocol
 
-from pynetdicom.acse import ACSE
-from pynetdicom.association import Association
-from pynetdicom.pdu_primitives import A_ASSOCIATE, SOPClassExtendedNegotiation
-from pynetdicom.presentation import PresentationContext
-from pynetdicom.transport import AddressInformation, AssociationSocket
-
-from pacsnode.dicom.ae import normalise_ae_title
 from pacsnode.logs import label
 from pacsnode.network import activity_log
+from pacsnode.network.associate import (
+    AssociateError,
+    AssociateRequest,
+    PresentationContext,
+    encode_associate_accept,
+    encode_associate_reject,
+    read_associate_request,
+)
+from pacsnode.network.command_set import (
+    C_CANCEL_RQ,
+    C_STORE_RQ,
+    CommandSet,
+    CommandSetError,
+    Primitive,
+    encode_response,
+    read_command_set,
+    request_of,
+)
 from pacsnode.network.negotiation import (
+    APPLICATION_CONTEXT_NAME,
     STORAGE_APPLICATION_INFORMATION,
     AssociationPolicy,
     Refusal,
 )
 from pacsnode.network.storage_sop_classes import STORAGE_SOP_CLASSES
+from pacsnode.network.toolkit import AssociationLimits
+from pacsnode.network.upper_layer import Abort, AssociationEnd, Fragment, Timeouts, UpperLayer
 
-_RECEIVE_LENGTH_BYTES: Final = 256 * 1024
-# No setting allows longer ones; an A-ASSOCIATE-RQ has no announced limit, but never comes near.
-_LONGEST_PDU_BYTES: Final = 2 * 1024 * 1024
-_MOST_UNSENT_MESSAGES: Final = 16
-_LOOK_SECONDS: Final = 0.001
-# How often pynetdicom's loop looks for something to do while an association is negotiated: that is
-# over soon, and each look it sleeps through makes it later.
-_NEGOTIATION_LOOK_SECONDS: Final = 0.0001
-# PS3.8 9.2.1: before an A-ASSOCIATE-RQ, and after one that could not be understood.
-_STATES_WITHOUT_REQUEST: Final = frozenset({"Sta2", "Sta13"})
+# Real command sets have some 200 bytes, real identifiers some hundred, but a list of UIDs is long.
+_LONGEST_COMMAND_SET_BYTES: Final = 64 * 1024
+_LONGEST_IDENTIFIER_BYTES: Final = 16 * 1024 * 1024
+# How long a peer may take to close the connection, once all is said.
+_LINGER_SECONDS: Final = 2.0
 
 
 class Gate(Protocol):
     """Decides whether there is room for another association, and keeps count."""
 
-    def refusal(self) -> Refusal | None:
-        """Return why no association is let in at the moment; None if one is."""
+    def admit(self, association: "AcceptedAssociation") -> Refusal | None:
+        """Count an association that is requested; return why it is not let in, None if it is."""
 
     def leave(self, association: "AcceptedAssociation") -> None:
-        """Take note that an association is over."""
+        """Take note that an association, or a connection that never became one, is over."""
 
 
-Serve = Callable[["AcceptedAssociation", Any, PresentationContext], None]
+class Reception(Protocol):
+    """A C-STORE whose data set is arriving. Nothing here raises because of what arrives."""
+
+    def append(self, fragments: Sequence[memoryview]) -> None:
+        """Take the next part of the data set; the fragments are not valid afterwards."""
+
+    def finish(self, last: Sequence[memoryview]) -> None:
+        """Take the last part and respond."""
+
+    def discard(self) -> None:
+        """Forget it: the data set will not arrive to its end."""
 
 
-class AcceptedAssociation(Association):
+class Services(Protocol):
+    """What is done with the requests of an association."""
+
+    def receive_instance(
+        self,
+        association: "AcceptedAssociation",
+        context: PresentationContext,
+        command_set: CommandSet,
+    ) -> Reception:
+        """Begin to serve a C-STORE request."""
+
+    def serve(
+        self, association: "AcceptedAssociation", context: PresentationContext, request: Primitive
+    ) -> None:
+        """Serve any other request, to its last response."""
+
+
+class AcceptedAssociation(threading.Thread):
     """An association that a peer has requested; a thread of its own serves it.
 
     Attributes:
         number: of the association within this process.
-        is_serving: a request is being served at the moment.
+        is_at_work: a message whose command set has come is being received or served.
+        calling_ae_title: who requested it, in the normal form; empty before the request.
+        called_ae_title: which of our titles it was requested of, in the normal form.
     """
 
     def __init__(
@@ -69,263 +107,275 @@ class AcceptedAssociation(Association):
         connection: socket.socket,
         *,
         number: int,
-        ae: Any,  # noqa: ANN401 - pynetdicom's AE
+        limits: AssociationLimits,
         policy: AssociationPolicy,
         gate: Gate,
-        serve: Serve,
+        services: Services,
     ) -> None:
-        super().__init__(ae, "acceptor")
-        self.name = f"association-{number}"
+        """Take over a connection; `start` serves it.
+
+        Raises:
+            OSError: the peer has gone already.
+        """
+        super().__init__(name=f"association-{number}", daemon=True)
         self.number = number
-        self.is_serving = False
+        self.is_at_work = False
+        self.calling_ae_title = ""
+        self.called_ae_title = ""
+        self._host = connection.getpeername()[0]
+        self._limits = limits
+        self._policy = policy
         self._gate = gate
-        self._serve = serve
-        self._started_at = time.monotonic()
-        self._connection = connection
-        self._server = _ConnectionCloser()  # type: ignore[assignment]  # all that is asked of it
-        self.acse = _Acceptor(self, policy, gate)
-        self.dimse.msg_queue = _MessageQueue(self)
-        connection.settimeout(self.acse_timeout)  # until it is accepted
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        self.set_socket(_ConnectionSocket(self, client_socket=connection))
-        self.acceptor.maximum_length = ae.maximum_pdu_size
-        self.acceptor.ae_title = ae.ae_title
-        self.acceptor.address_info = AddressInformation.from_tuple(connection.getsockname())
-        self.acceptor.implementation_class_uid = ae.implementation_class_uid
-        self.acceptor.implementation_version_name = ae.implementation_version_name
-        self.requestor.address_info = AddressInformation.from_tuple(connection.getpeername())
-
-    @property
-    def calling_ae_title(self) -> str:
-        """Who requested it, in the normal form."""
-        return normalise_ae_title(cast(A_ASSOCIATE, self.requestor.primitive).calling_ae_title)
-
-    @property
-    def called_ae_title(self) -> str:
-        """Which of our titles it was requested of, in the normal form."""
-        return normalise_ae_title(cast(A_ASSOCIATE, self.requestor.primitive).called_ae_title)
+        self._services = services
+        self._upper_layer = UpperLayer(
+            connection,
+            Timeouts(
+                negotiation_seconds=limits.negotiation_timeout_seconds,
+                message_seconds=limits.dimse_timeout_seconds,
+                idle_seconds=limits.idle_timeout_seconds,
+            ),
+        )
+        self._contexts: dict[int, PresentationContext] = {}
+        self._cancelled_message_ids: set[int] = set()
+        # What came while a request was served, to be looked at when it is.
+        self._next: tuple[int, CommandSet] | None = None
+        self._end: AssociationEnd | None = None
 
     @property
     def label(self) -> str:
         """What its lines in the log are marked with."""
-        host = self.requestor.address
-        if self.requestor.primitive is None:
-            return f"{host}#{self.number}"
-        return f"{self.calling_ae_title}->{self.called_ae_title}@{host}#{self.number}"
-
-    @property
-    def is_at_work(self) -> bool:
-        """A request is being received, waits, or is being served."""
-        is_receiving = self.dimse.message is not None
-        return self.is_serving or is_receiving or not self.dimse.msg_queue.empty()
+        if not self._contexts and not self.calling_ae_title:
+            return f"{self._host}#{self.number}"
+        return f"{self.calling_ae_title}->{self.called_ae_title}@{self._host}#{self.number}"
 
     @property
     def idle_seconds(self) -> float:
         """How long the peer has sent nothing."""
-        idle_timer = self.dul._idle_timer  # noqa: SLF001
-        return float(self.network_timeout or 0) - idle_timer.remaining
+        return time.monotonic() - self._upper_layer.last_heard_at
 
     def run(self) -> None:
         """Serve the association to its end; runs in its own thread."""
+        linger_seconds = 0.0
         try:
-            super().run()
-        except Exception:  # noqa: BLE001 - pynetdicom's threads would live on, and hold the place
+            linger_seconds = self._serve()
+        except Exception:  # noqa: BLE001 - the thread's last word; the place it holds must be freed
             with label(self.label):
                 activity_log.failed_unexpectedly("association")
-            self.abort()
+            self._upper_layer.send_abort(Abort.BY_USER)
+            linger_seconds = _LINGER_SECONDS
         finally:
-            if self.requestor.primitive is None:
-                with label(self.label):
-                    activity_log.connection_without_request()
-            elif not self.is_rejected:
-                how = "released" if self.is_released else "aborted"
-                with label(self.label):
-                    activity_log.association_ended(how, time.monotonic() - self._started_at)
             self._gate.leave(self)
+            self._upper_layer.close(linger_seconds)
+
+    def end(self, reason: str) -> None:
+        """Have it aborted, or its connection closed; called by another thread."""
+        self._upper_layer.interrupt(AssociationEnd(reason, abort=Abort.BY_USER))
+
+    # --- for whoever serves a request
+
+    def respond(self, context_id: int, response: Primitive) -> None:
+        """Send a response; if the peer has gone, `is_lost` tells so."""
+        self.send_message(context_id, *encode_response(response))
+
+    def send_message(
+        self, context_id: int, command_set: bytes, data_set: bytes | None = None
+    ) -> None:
+        """Send an encoded message; if the peer has gone, `is_lost` tells so."""
+        if self._end is None:
+            try:
+                self._upper_layer.send_message(context_id, command_set, data_set)
+            except AssociationEnd as end:
+                self._end = end
 
     def is_lost(self) -> bool:
         """Tell, while a request is served, whether the peer has gone."""
-        return self.acse.is_aborted() or not self.dul.is_alive() or not self.is_established
+        self._look()
+        return self._end is not None
 
-    def end(self) -> None:
-        """End it now: by an abort, or by closing the connection where it is not established."""
-        if self.is_established:
-            self.abort(block=False)
-        else:
-            with suppress(OSError):  # the peer was faster
-                self._connection.shutdown(socket.SHUT_RDWR)
+    def is_cancelled(self, message_id: int) -> bool:
+        """Tell, while a request is served, whether a C-CANCEL for it has come (rule D-30)."""
+        self._look()
+        return message_id in self._cancelled_message_ids
 
-    def settle(self) -> None:
-        """Be patient, now that it is established: a peer may be idle for long."""
-        self._connection.settimeout(self.network_timeout)
-        self.dul._run_loop_delay = _LOOK_SECONDS  # noqa: SLF001
+    def _look(self) -> None:
+        """Take note of what has come while a request is served: a cancel, or the end.
 
-    def wait_until_sent(self) -> None:
-        """Return when few messages wait to be sent, or the peer has gone.
-
-        To be called between the responses of a long series. pynetdicom reads nothing while it has
-        something to send: a cancel would be seen behind the last response only, and what a slow
-        peer does not take would pile up.
+        A further request waits, and with it whatever is behind it: nobody may send one now.
         """
-        unsent, connection = self.dul.to_provider_queue, cast(AssociationSocket, self.dul.socket)
-        if unsent.qsize() < _MOST_UNSENT_MESSAGES:
-            return
-        while (unsent.qsize() or connection.ready) and not self.is_lost():
-            time.sleep(_LOOK_SECONDS)
-
-    def _serve_request(self, msg: Any, context_id: int) -> None:  # noqa: ANN401
-        """Serve one request; called by pynetdicom's loop for each message."""
-        context = self._accepted_cx.get(context_id)
-        if context is None:
-            self.abort()  # rule H-18
-            return
-        self._is_paused = True
-        self.is_serving = True
-        try:
-            with label(self.label):
-                self._serve(self, msg, context)
-        finally:
-            self.is_serving = False
-            self._is_paused = False
-            # A long C-MOVE sends much and receives nothing: that is not idleness of the peer.
-            self.dul._idle_timer.restart()  # noqa: SLF001
-
-
-class _Acceptor(ACSE):
-    """Association control with our own answers."""
-
-    def __init__(self, assoc: AcceptedAssociation, policy: AssociationPolicy, gate: Gate) -> None:
-        super().__init__(assoc)
-        self._policy = policy
-        self._gate = gate
-
-    def _negotiate_as_acceptor(self) -> None:
-        """Answer an A-ASSOCIATE-RQ; called by pynetdicom once it has arrived."""
-        association = cast(AcceptedAssociation, self.assoc)
-        with label(association.label):
-            request = cast(A_ASSOCIATE, self.requestor.primitive)
-            # Past its setter, which refuses a title that says nothing (rule H-2).
-            self.requestor._ae_title = association.calling_ae_title  # noqa: SLF001
-            refusal = self._gate_refusal(request, association)
-            if refusal is not None:
-                self.send_reject(*refusal.rejection)
-                activity_log.association_rejected(refusal)
-                association.kill()
-                return
-            self._accept(request, association)
-
-    def _gate_refusal(
-        self, request: A_ASSOCIATE, association: AcceptedAssociation
-    ) -> Refusal | None:
-        refusal = self._policy.refusal(
-            str(request.application_context_name),
-            association.calling_ae_title,
-            association.called_ae_title,
-        )
-        return refusal or self._gate.refusal()
-
-    def _accept(self, request: A_ASSOCIATE, association: AcceptedAssociation) -> None:
-        declared = self.requestor.sop_class_common_extended
-        proposed = request.presentation_context_definition_list
-        answers = self._policy.negotiate(proposed, declared)
-        accepted = {cast(int, cx.context_id): cx for cx in answers if cx.result == 0}
-        refused = [cx for cx in answers if cx.result != 0]
-        association._accepted_cx = accepted  # noqa: SLF001
-        association._rejected_cx = refused  # noqa: SLF001
-        for uid in self.requestor.sop_class_extended:
-            # PS3.7 D.3.3.5: answered only if asked. Query and retrieve options are not offered.
-            if uid in STORAGE_SOP_CLASSES:
-                item = SOPClassExtendedNegotiation()
-                item.sop_class_uid = uid
-                item.service_class_application_information = STORAGE_APPLICATION_INFORMATION
-                self.acceptor.add_negotiation_item(item)
-        self.send_accept()
-        association.is_established = True
-        association.settle()
-        activity_log.association_accepted(len(accepted), len(proposed))
-        activity_log.contexts_refused(refused)
-
-
-class _MessageQueue(queue.Queue[Any]):
-    """The messages that wait to be served.
-
-    pynetdicom puts cancels aside by the Message ID they name. Requestors use a Message ID again, so
-    a cancel that came when its request was over would hit the next one: what is there when a
-    request arrives is older than the request, and dropped (rule D-30).
-    """
-
-    def __init__(self, association: AcceptedAssociation) -> None:
-        super().__init__()
-        self._association = association
-
-    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:  # noqa: ANN401, FBT001, FBT002
-        """Add a message, with the id of its context before it."""
-        _, message = item  # None: pynetdicom's mark that nothing more comes
-        if message is not None and message.MessageIDBeingRespondedTo is None:
-            cancels = self._association.dimse.cancel_req
-            if self.empty() and not self._association.is_serving:
-                cancels.clear()
-            cancels.pop(message.MessageID, None)
-        super().put(item, block, timeout)
-
-
-class _ConnectionSocket(AssociationSocket):
-    """A connection that is read in large pieces, and acknowledges at once.
-
-    A sender with Nagle's algorithm on, as most have it, waits for the acknowledgement of each small
-    segment; the kernel would delay that by 40 ms, several times for each instance.
-    """
-
-    def recv(self, nr_bytes: int) -> bytearray:
-        """Return up to this many bytes; fewer only if the peer has closed.
-
-        Memory grows with what arrives, not with what a length field claims.
-        """
-        if nr_bytes > _LONGEST_PDU_BYTES:
-            # Rule H-6: longer than announced is a protocol error; it is not even read.
-            raise ConnectionAbortedError("a PDU is longer than any that we let peers send")
-        if not self.assoc.is_established:
-            # Something has come, so there is something to answer soon; not so on a silent one.
-            self.assoc.dul._run_loop_delay = _NEGOTIATION_LOOK_SECONDS  # noqa: SLF001
-        received = bytearray()
-        connection = cast(socket.socket, self.socket)
-        while len(received) < nr_bytes:
+        while self._end is None and self._next is None and self._upper_layer.has_input():
             try:
-                part = connection.recv(min(nr_bytes - len(received), _RECEIVE_LENGTH_BYTES))
-            except OSError:
-                self._expect_no_request()
-                raise
-            if not part:
-                self._expect_no_request()
+                context_id, command_set = self._receive_command_set(is_within_message=True)
+                if command_set.command_field == C_CANCEL_RQ:
+                    self._note_cancel(command_set)
+                else:
+                    self._next = context_id, command_set
+            except AssociationEnd as end:
+                self._end = end
+
+    def _note_cancel(self, command_set: CommandSet) -> None:
+        try:
+            self._cancelled_message_ids.add(command_set.message_id_being_responded_to)
+        except CommandSetError as error:
+            raise AssociationEnd(str(error), abort=Abort.BY_USER) from error
+
+    # --- the life of an association
+
+    def _serve(self) -> float:
+        """Serve the association; return how many seconds the peer has to close the connection."""
+        try:
+            request = self._receive_request()
+        except AssociationEnd as end:
+            with label(self.label):
+                activity_log.connection_without_request(end.reason)
+            if end.abort is None:
+                return 0.0
+            self._upper_layer.send_abort(end.abort)
+            return _LINGER_SECONDS
+        self.calling_ae_title = request.calling_ae_title
+        self.called_ae_title = request.called_ae_title
+        with label(self.label):
+            try:
+                return self._serve_requested(request)
+            except AssociationEnd as end:  # while it was answered
+                activity_log.connection_without_request(end.reason)
+                return 0.0
+
+    def _receive_request(self) -> AssociateRequest:
+        content = self._upper_layer.receive_associate_request()
+        try:
+            return read_associate_request(content)
+        except AssociateError as error:
+            reason = f"the association request is damaged: {error}"
+            raise AssociationEnd(reason, abort=Abort.BY_USER) from error
+
+    def _serve_requested(self, request: AssociateRequest) -> float:
+        started_at = time.monotonic()
+        refusal = self._policy.refusal(request) or self._gate.admit(self)
+        if refusal is not None:
+            activity_log.association_rejected(refusal)
+            self._upper_layer.send(encode_associate_reject(*refusal.rejection))
+            return _LINGER_SECONDS
+        self._accept(request)
+        end = self._serve_messages()
+        seconds = time.monotonic() - started_at
+        if end.is_released:
+            activity_log.association_released(seconds)
+            self._upper_layer.send_release_response()
+            return _LINGER_SECONDS
+        activity_log.association_aborted(seconds, end.reason)
+        if end.abort is None:
+            return 0.0
+        self._upper_layer.send_abort(end.abort)
+        return _LINGER_SECONDS
+
+    def _accept(self, request: AssociateRequest) -> None:
+        answers = self._policy.negotiate(request.contexts, request.declared)
+        self._contexts = {cx.context_id: cx for cx in answers if cx.is_accepted}
+        self._upper_layer.peer_maximum_length_bytes = request.maximum_length_bytes
+        # PS3.7 D.3.3.5: answered only if asked. Query and retrieve options are not offered.
+        extended = {
+            uid: STORAGE_APPLICATION_INFORMATION
+            for uid in request.extended
+            if uid in STORAGE_SOP_CLASSES
+        }
+        maximum = self._limits.maximum_pdu_length_bytes
+        self._upper_layer.send(
+            encode_associate_accept(request, APPLICATION_CONTEXT_NAME, answers, maximum, extended)
+        )
+        activity_log.association_accepted(len(self._contexts), len(answers))
+        activity_log.contexts_refused(cx for cx in answers if not cx.is_accepted)
+
+    def _serve_messages(self) -> AssociationEnd:
+        """Serve messages until the association ends; return how it has."""
+        try:
+            while self._end is None:
+                self._serve_message()
+        except AssociationEnd as end:
+            return end
+        return self._end
+
+    def _serve_message(self) -> None:
+        context_id, command_set = self._next or self._receive_command_set(is_within_message=False)
+        self._next = None
+        # A cancel that is here already belongs to a request before this one: requestors use a
+        # Message ID again (rule D-30).
+        self._cancelled_message_ids.clear()
+        context = self._contexts.get(context_id)
+        if context is None:  # rule H-18
+            reason = f"presentation context {context_id} was not accepted"
+            raise AssociationEnd(reason, abort=Abort.BY_USER)
+        self.is_at_work = True
+        try:
+            if command_set.command_field == C_STORE_RQ:
+                self._serve_store(context, command_set)
+            else:
+                self._serve_other(context, command_set)
+        except CommandSetError as error:
+            raise AssociationEnd(str(error), abort=Abort.BY_USER) from error
+        finally:
+            self.is_at_work = False
+        self._upper_layer.rewind()
+
+    def _serve_store(self, context: PresentationContext, command_set: CommandSet) -> None:
+        reception = self._services.receive_instance(self, context, command_set)
+        pending: list[memoryview] = []
+
+        def append_pending() -> None:
+            reception.append(pending)
+            pending.clear()
+
+        try:
+            if command_set.has_data_set:
+                self._upper_layer.on_full = append_pending
+                is_last = False
+                while not is_last:
+                    fragment = self._receive_data_fragment(context.context_id)
+                    pending.append(fragment.content)
+                    is_last = fragment.is_last
+            reception.finish(pending)
+        except BaseException:
+            reception.discard()
+            raise
+        finally:
+            self._upper_layer.on_full = None
+
+    def _serve_other(self, context: PresentationContext, command_set: CommandSet) -> None:
+        identifier = bytearray()
+        is_last = not command_set.has_data_set
+        while not is_last:
+            fragment = self._receive_data_fragment(context.context_id)
+            identifier += fragment.content
+            is_last = fragment.is_last
+            if len(identifier) > _LONGEST_IDENTIFIER_BYTES:
+                raise AssociationEnd("an identifier is too long", abort=Abort.BY_USER)
+        if command_set.is_response or command_set.command_field == C_CANCEL_RQ:
+            return  # it belongs to nothing
+        _ = command_set.message_id  # what has none cannot be answered
+        request = request_of(command_set, context.context_id, bytes(identifier))
+        self._services.serve(self, context, request)
+
+    def _receive_command_set(self, *, is_within_message: bool) -> tuple[int, CommandSet]:
+        """Return the command set of the next message, and its presentation context."""
+        fragment = self._upper_layer.receive_fragment(is_within_message=is_within_message)
+        context_id = fragment.context_id
+        command_set = bytearray()
+        while True:
+            if not fragment.is_command or fragment.context_id != context_id:
+                raise AssociationEnd("a fragment is out of place", abort=Abort.BY_USER)
+            command_set += fragment.content
+            if len(command_set) > _LONGEST_COMMAND_SET_BYTES:
+                raise AssociationEnd("a command set is too long", abort=Abort.BY_USER)
+            if fragment.is_last:
                 break
-            # The kernel forgets this setting, so it is renewed with each read.
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-            received += part
-        return received
+            fragment = self._upper_layer.receive_fragment(is_within_message=True)
+        try:
+            return context_id, read_command_set(bytes(command_set))
+        except CommandSetError as error:
+            raise AssociationEnd(str(error), abort=Abort.BY_USER) from error
 
-    def close(self) -> None:
-        """Close the connection; pynetdicom calls this where the peer need not be waited for."""
-        self._expect_no_request()
-        super().close()
-
-    def _expect_no_request(self) -> None:
-        """Let the association's thread end if it still waits for an A-ASSOCIATE-RQ.
-
-        Else each connection of a port scan or health check would hold a place for as long as a
-        negotiation may take.
-        """
-        dul = self.assoc.dul
-        is_waiting = self.assoc.requestor.primitive is None and dul.to_user_queue.empty()
-        if is_waiting and dul.state_machine.current_state in _STATES_WITHOUT_REQUEST:
-            dul.to_user_queue.put(cast(A_ASSOCIATE, None))
-
-
-class _ConnectionCloser:
-    """Stands where pynetdicom expects the server: it is only asked to close connections."""
-
-    @staticmethod
-    def shutdown_request(connection: socket.socket) -> None:
-        with suppress(OSError):  # the peer was faster
-            connection.shutdown(socket.SHUT_RDWR)
-        connection.close()
+    def _receive_data_fragment(self, context_id: int) -> Fragment:
+        """Return the next fragment of a message's data set."""
+        fragment = self._upper_layer.receive_fragment(is_within_message=True)
+        if fragment.is_command or fragment.context_id != context_id:
+            raise AssociationEnd("a fragment is out of place", abort=Abort.BY_USER)
+        return fragment

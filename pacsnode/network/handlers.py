@@ -7,13 +7,12 @@ Source: PS3.7 9.1; PS3.4 A, B, C.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Any
+from typing import Final
 
-from pynetdicom.dimse_primitives import C_ECHO, C_FIND, C_MOVE, C_STORE
-from pynetdicom.presentation import PresentationContext
+from pynetdicom.dimse_primitives import C_ECHO, C_FIND, C_MOVE
 
 from pacsnode.catalog.catalog import Catalog
 from pacsnode.dicom.ae import RemoteAE
@@ -28,20 +27,24 @@ from pacsnode.dicom.part10 import Received
 from pacsnode.dicom.status import DimseFailure, Status
 from pacsnode.dicom.transfer_syntax import Encoding, encoding_of
 from pacsnode.dicom.uid import is_valid_uid, normalise_uid
+from pacsnode.file_store import FileStoreError
 from pacsnode.network import activity_log
+from pacsnode.network.associate import PresentationContext
 from pacsnode.network.association import AcceptedAssociation
+from pacsnode.network.command_set import CommandSet, Primitive, encode_store_response
 from pacsnode.network.move_scp import MoveContext, SubOperations, clamp, describe, move
 from pacsnode.network.negotiation import SERVICES_WITHOUT_PIXELS
 from pacsnode.network.store_scu import MoveOriginator
 from pacsnode.network.toolkit import AssociationLimits
+from pacsnode.network.upper_layer import Abort, AssociationEnd
 from pacsnode.services.c_echo import echo
 from pacsnode.services.c_find import FindRequest, find
 from pacsnode.services.c_move import MoveRequest, plan_move
-from pacsnode.services.c_store import StoreRequest, store
+from pacsnode.services.c_store import Reception, StoreRequest
 from pacsnode.services.keep import Keeper
 
-Request = Any  # a DIMSE primitive of pynetdicom; its fields have no usable types
-Response = Any
+# A refused data set is read to its end, so that its sender hears why; but not for ever.
+_MOST_DISCARDED_BYTES: Final = 4 * 1024**3
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,7 @@ class Handlers:
         remote_aes: move destinations by AE title.
         limits: of associations that we request.
         result_limit: answers to one C-FIND; 0 is no limit.
+        maximum_instance_bytes: a longer data set is refused; 0 is no limit.
     """
 
     keeper: Keeper
@@ -61,14 +65,22 @@ class Handlers:
     remote_aes: Mapping[str, RemoteAE]
     limits: AssociationLimits
     result_limit: int
+    maximum_instance_bytes: int
+
+    def receive_instance(
+        self,
+        association: AcceptedAssociation,
+        context: PresentationContext,
+        command_set: CommandSet,
+    ) -> "_StoreExchange":
+        """Begin to serve a C-STORE request."""
+        return _StoreExchange(self, association, context, command_set)
 
     def serve(
-        self, association: AcceptedAssociation, request: Request, context: PresentationContext
+        self, association: AcceptedAssociation, context: PresentationContext, request: Primitive
     ) -> None:
-        """Serve one request of an association, to its last response."""
-        if request.MessageIDBeingRespondedTo is not None:
-            return  # a response, or a cancel, that belongs to nothing
-        exchange = _Exchange(association, request, context)
+        """Serve any other request of an association, to its last response."""
+        exchange = _Exchange(association, context, request)
         try:
             self._dispatch(exchange)
         except DimseFailure as failure:
@@ -76,12 +88,10 @@ class Handlers:
             exchange.respond_failure(failure)
         except Exception:  # noqa: BLE001 - the one place: a fault of ours must not end the worker
             activity_log.failed_unexpectedly(exchange.name)
-            exchange.respond_failure(
-                DimseFailure(Status.UNABLE_TO_PROCESS, "internal error, see the node's log")
-            )
+            exchange.respond_failure(_internal_error())
 
     def _dispatch(self, exchange: "_Exchange") -> None:
-        abstract_syntax = exchange.abstract_syntax
+        abstract_syntax = exchange.context.abstract_syntax
         match exchange.request:
             case C_ECHO() if abstract_syntax == VERIFICATION_UID:
                 self._echo(exchange)
@@ -89,38 +99,12 @@ class Handlers:
                 self._find(exchange, FIND_MODELS[abstract_syntax])
             case C_MOVE() if abstract_syntax in MOVE_MODELS:
                 self._move(exchange, MOVE_MODELS[abstract_syntax])
-            case C_STORE() if exchange.is_storage:
-                self._store(exchange)
             case _:
-                raise DimseFailure(
-                    Status.UNRECOGNISED_OPERATION, "no such operation in this context"
-                )
+                raise _no_such_operation()
 
     def _echo(self, exchange: "_Exchange") -> None:
         exchange.respond(echo())
         activity_log.echoed()
-
-    def _store(self, exchange: "_Exchange") -> None:
-        request, association = exchange.request, exchange.association
-        # A data set of no bytes, or none at all, lacks every UID: the service says so.
-        with (request.DataSet or BytesIO()).getbuffer() as data_set:
-            response = store(
-                StoreRequest(
-                    received=Received(
-                        sop_class_uid=_uid(request.AffectedSOPClassUID),
-                        sop_instance_uid=_uid(request.AffectedSOPInstanceUID),
-                        transfer_syntax_uid=str(exchange.context.transfer_syntax[0]),
-                        calling_ae_title=association.calling_ae_title,
-                        called_ae_title=association.called_ae_title,
-                    ),
-                    abstract_syntax=exchange.abstract_syntax,
-                    data_set=data_set,
-                ),
-                self.keeper,
-            )
-            uid = _uid(request.AffectedSOPInstanceUID)
-            activity_log.instance_stored(uid, response.keeping, len(data_set))
-        exchange.respond(response.status, ErrorComment=response.comment or None)
 
     def _find(self, exchange: "_Exchange", model: InformationModel) -> None:
         exchange.check_sop_class()
@@ -138,7 +122,6 @@ class Handlers:
         )
         status, how = Status.SUCCESS, "complete"
         for identifier in found.identifiers:
-            exchange.association.wait_until_sent()
             if exchange.is_cancelled():
                 status, how = Status.CANCEL, "cancelled"
                 break
@@ -186,42 +169,137 @@ class Handlers:
         )
 
 
-class _Exchange:
-    """A request and its responses."""
+class _StoreExchange:
+    """A C-STORE request, its data set as it arrives, and its response."""
 
     def __init__(
-        self, association: AcceptedAssociation, request: Request, context: PresentationContext
+        self,
+        handlers: Handlers,
+        association: AcceptedAssociation,
+        context: PresentationContext,
+        command_set: CommandSet,
+    ) -> None:
+        self._association = association
+        self._context_id = context.context_id
+        self._command_set = command_set
+        self._message_id = command_set.message_id  # what has none cannot be answered
+        self._maximum_bytes = handlers.maximum_instance_bytes
+        self._reception: Reception | None = None
+        self._failure: DimseFailure | None = None
+        self._discarded_bytes = 0
+        try:
+            self._reception = self._begin(handlers, context)
+        except DimseFailure as failure:
+            self._failure = failure
+
+    def append(self, fragments: Sequence[memoryview]) -> None:
+        """Take the next part of the data set.
+
+        Raises:
+            AssociationEnd: it was refused long ago and still goes on.
+        """
+        if self._failure is None and self._reception is not None:
+            try:
+                self._reception.append(fragments)
+            except DimseFailure as failure:
+                self._failure = failure
+            except Exception:  # noqa: BLE001 - see Handlers.serve
+                self._fail_unexpectedly()
+            return
+        self._discarded_bytes += sum(map(len, fragments))
+        if self._discarded_bytes > (self._maximum_bytes or _MOST_DISCARDED_BYTES):
+            raise AssociationEnd(
+                f"a data set that was refused ({self._failure}) does not end", abort=Abort.BY_USER
+            )
+
+    def finish(self, last: Sequence[memoryview]) -> None:
+        """Take the last part of the data set, keep the instance and respond."""
+        if self._failure is None and self._reception is not None:
+            try:
+                response = self._reception.finish(last)
+                activity_log.instance_stored(
+                    self._command_set.affected_sop_instance_uid,
+                    response.keeping,
+                    response.length_bytes,
+                )
+                self._respond(
+                    encode_store_response(self._command_set, response.status, response.comment)
+                )
+            except DimseFailure as failure:
+                self._failure = failure
+            except Exception:  # noqa: BLE001 - see Handlers.serve
+                self._fail_unexpectedly()
+        if self._failure is not None:
+            activity_log.request_refused(self._name, self._failure)
+            self._respond(
+                encode_store_response(
+                    self._command_set,
+                    self._failure.status,
+                    self._failure.comment,
+                    self._failure.offending_elements,
+                )
+            )
+
+    def discard(self) -> None:
+        """Forget the data set: it will not arrive to its end."""
+        if self._reception is not None:
+            try:
+                self._reception.discard()
+            except FileStoreError as error:
+                activity_log.not_removed(str(error))
+
+    def _begin(self, handlers: Handlers, context: PresentationContext) -> Reception:
+        if context.abstract_syntax in SERVICES_WITHOUT_PIXELS:
+            # Every context that is accepted for none of the other services is one of Storage.
+            raise _no_such_operation()
+        return Reception(
+            StoreRequest(
+                received=Received(
+                    sop_class_uid=self._command_set.affected_sop_class_uid,
+                    sop_instance_uid=self._command_set.affected_sop_instance_uid,
+                    transfer_syntax_uid=context.transfer_syntax,
+                    calling_ae_title=self._association.calling_ae_title,
+                    called_ae_title=self._association.called_ae_title,
+                ),
+                abstract_syntax=context.abstract_syntax,
+            ),
+            handlers.keeper,
+            maximum_bytes=handlers.maximum_instance_bytes,
+        )
+
+    @property
+    def _name(self) -> str:
+        """What the request is called in the log."""
+        uid = self._command_set.affected_sop_instance_uid
+        # What is no UID may be anything, also a name: it does not belong in a log.
+        return f"C-STORE {uid if is_valid_uid(uid) else 'without a valid UID'}"
+
+    def _fail_unexpectedly(self) -> None:
+        activity_log.failed_unexpectedly(self._name)
+        self._failure = _internal_error()
+
+    def _respond(self, command_set: bytes) -> None:
+        self._association.send_message(self._context_id, command_set)
+
+
+class _Exchange:
+    """Any other request and its responses."""
+
+    def __init__(
+        self, association: AcceptedAssociation, context: PresentationContext, request: Primitive
     ) -> None:
         self.association = association
-        self.request = request
         self.context = context
-
-    @property
-    def context_id(self) -> int:
-        return int(self.context.context_id or 0)
-
-    @property
-    def abstract_syntax(self) -> str:
-        return str(self.context.abstract_syntax)
+        self.request = request
 
     @property
     def encoding(self) -> Encoding:
-        return encoding_of(str(self.context.transfer_syntax[0]))
-
-    @property
-    def is_storage(self) -> bool:
-        """Every context that is accepted for none of the other services is one of Storage."""
-        return self.abstract_syntax not in SERVICES_WITHOUT_PIXELS
+        return encoding_of(self.context.transfer_syntax)
 
     @property
     def name(self) -> str:
         """What the request is called in the log."""
-        operation = type(self.request).__name__.replace("_", "-")
-        if isinstance(self.request, C_STORE):
-            uid = _uid(self.request.AffectedSOPInstanceUID)
-            # What is no UID may be anything, also a name: it does not belong in a log.
-            return f"{operation} {uid if is_valid_uid(uid) else 'without a valid UID'}"
-        return operation
+        return type(self.request).__name__.replace("_", "-")
 
     def identifier(self) -> bytes:
         """Return the encoded identifier of a query or retrieve request."""
@@ -233,18 +311,18 @@ class _Exchange:
 
     def check_sop_class(self) -> None:
         """Refuse a command whose class is not its context's (rule B-19)."""
-        if _uid(self.request.AffectedSOPClassUID) != self.abstract_syntax:
+        if _uid(self.request.AffectedSOPClassUID) != self.context.abstract_syntax:
             raise DimseFailure(
                 Status.SOP_CLASS_NOT_SUPPORTED, "SOP Class is not that of the presentation context"
             )
 
     def is_cancelled(self) -> bool:
         """Tell whether a C-CANCEL for this request has come (rule D-30)."""
-        return self.request.MessageID in self.association.dimse.cancel_req
+        return self.association.is_cancelled(self.request.MessageID)
 
     def respond(self, status: int, **fields: object) -> None:
         """Send a response with a status and further fields of the primitive."""
-        response: Response = type(self.request)()
+        response: Primitive = type(self.request)()
         response.MessageIDBeingRespondedTo = self.request.MessageID
         response.Status = int(status)
         # Rule F-4: both UIDs are optional in responses and equal those of the request.
@@ -254,7 +332,7 @@ class _Exchange:
                 setattr(response, keyword, value)
         for keyword, value in fields.items():
             setattr(response, keyword, value)
-        self.association.dimse.send_msg(response, self.context_id)
+        self.association.respond(self.context.context_id, response)
 
     def respond_failure(self, failure: DimseFailure) -> None:
         """Send the response that a failure asks for (rules D-31, F-4)."""
@@ -299,3 +377,11 @@ class _Exchange:
 def _uid(value: object) -> str:
     """Return a UID of a command set in its normal form; empty where there is none."""
     return normalise_uid(str(value or ""))
+
+
+def _no_such_operation() -> DimseFailure:
+    return DimseFailure(Status.UNRECOGNISED_OPERATION, "no such operation in this context")
+
+
+def _internal_error() -> DimseFailure:
+    return DimseFailure(Status.UNABLE_TO_PROCESS, "internal error, see the node's log")

@@ -8,15 +8,17 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Final
 
-from pydicom.uid import UID
-from pynetdicom.pdu_primitives import SOPClassCommonExtendedNegotiation
-from pynetdicom.presentation import PresentationContext
-
 from pacsnode.dicom.information_model import FIND_MODELS, MOVE_MODELS, VERIFICATION_UID
 from pacsnode.dicom.transfer_syntax import (
     IDENTIFIER_TRANSFER_SYNTAXES,
     IMPLICIT_VR_LITTLE_ENDIAN,
     STORAGE_TRANSFER_SYNTAXES,
+)
+from pacsnode.network.associate import (
+    AssociateRequest,
+    DeclaredSopClass,
+    PresentationContext,
+    ProposedContext,
 )
 from pacsnode.network.storage_sop_classes import is_storage
 
@@ -58,6 +60,10 @@ class Refusal:
     reason: str
 
 
+PROTOCOL_VERSION_NOT_SUPPORTED: Final = Refusal(
+    (1, 2, 2), "its protocol version is not that of DICOM"
+)
+NO_CONTEXT_PROPOSED: Final = Refusal((1, 1, 1), "it proposes no presentation context")
 APPLICATION_CONTEXT_NOT_SUPPORTED: Final = Refusal(
     (1, 1, 2), "its application context is not that of DICOM"
 )
@@ -85,28 +91,24 @@ class AssociationPolicy:
     calling: AETitlePolicy
     additional_sop_classes: frozenset[str]
 
-    def refusal(self, application_context: str, calling: str, called: str) -> Refusal | None:
+    def refusal(self, request: AssociateRequest) -> Refusal | None:
         """Return why an association is refused; None if it is let in.
 
-        Args:
-            application_context: its name, a UID.
-            calling: AE title in its normal form.
-            called: AE title in its normal form.
-
-        Source: PS3.8 9.3.4; rules H-1 to H-3.
+        Source: PS3.8 9.3.2, 9.3.4; rules H-1 to H-3.
         """
-        if application_context != APPLICATION_CONTEXT_NAME:
+        if not request.protocol_version & 1:
+            return PROTOCOL_VERSION_NOT_SUPPORTED
+        if request.application_context_name != APPLICATION_CONTEXT_NAME:
             return APPLICATION_CONTEXT_NOT_SUPPORTED
-        if self.called is AETitlePolicy.KNOWN and called not in self.ae_titles:
+        if self.called is AETitlePolicy.KNOWN and request.called_ae_title not in self.ae_titles:
             return CALLED_AE_TITLE_UNKNOWN
-        if self.calling is AETitlePolicy.KNOWN and calling not in self.remote_ae_titles:
+        is_known = request.calling_ae_title in self.remote_ae_titles
+        if self.calling is AETitlePolicy.KNOWN and not is_known:
             return CALLING_AE_TITLE_UNKNOWN
-        return None
+        return None if request.contexts else NO_CONTEXT_PROPOSED
 
     def negotiate(
-        self,
-        proposed: Sequence[PresentationContext],
-        declared: Mapping[UID, SOPClassCommonExtendedNegotiation],
+        self, proposed: Sequence[ProposedContext], declared: Mapping[str, DeclaredSopClass]
     ) -> list[PresentationContext]:
         """Return the answer to each proposed presentation context, in the same order.
 
@@ -118,30 +120,22 @@ class AssociationPolicy:
         return [self._answer(context, declared) for context in proposed]
 
     def _answer(
-        self,
-        context: PresentationContext,
-        declared: Mapping[UID, SOPClassCommonExtendedNegotiation],
+        self, context: ProposedContext, declared: Mapping[str, DeclaredSopClass]
     ) -> PresentationContext:
-        abstract_syntax = str(context.abstract_syntax)
-        supported: Container[str] | None = None
-        if abstract_syntax in SERVICES_WITHOUT_PIXELS:
+        supported: Container[str] = ()
+        result = ContextResult.TRANSFER_SYNTAXES_NOT_SUPPORTED
+        if context.abstract_syntax in SERVICES_WITHOUT_PIXELS:
             supported = IDENTIFIER_TRANSFER_SYNTAXES
-        elif is_storage(abstract_syntax, declared, self.additional_sop_classes):
+        elif is_storage(context.abstract_syntax, declared, self.additional_sop_classes):
             supported = STORAGE_TRANSFER_SYNTAXES
-
-        answer = PresentationContext()
-        answer.context_id = context.context_id
-        # Past the setters: they check again, and at length, what the request's have checked.
-        answer._abstract_syntax = context.abstract_syntax  # noqa: SLF001
-        answer._as_scu, answer._as_scp = False, True  # noqa: SLF001 - as pynetdicom's acceptor does
-        chosen = next((uid for uid in context.transfer_syntax if uid in (supported or ())), None)
-        # PS3.8 9.3.3.2: an answer has one Transfer Syntax, which means nothing in a refused one.
-        first = next(iter(context.transfer_syntax), UID(IMPLICIT_VR_LITTLE_ENDIAN))
-        answer._transfer_syntax = [chosen or first]  # noqa: SLF001
-        if supported is None:
-            answer.result = ContextResult.ABSTRACT_SYNTAX_NOT_SUPPORTED
-        elif chosen is None:
-            answer.result = ContextResult.TRANSFER_SYNTAXES_NOT_SUPPORTED
         else:
-            answer.result = ContextResult.ACCEPTANCE
-        return answer
+            result = ContextResult.ABSTRACT_SYNTAX_NOT_SUPPORTED
+        chosen = next((uid for uid in context.transfer_syntaxes if uid in supported), None)
+        # PS3.8 9.3.3.2: an answer has one Transfer Syntax, which means nothing in a refused one.
+        first = next(iter(context.transfer_syntaxes), IMPLICIT_VR_LITTLE_ENDIAN)
+        return PresentationContext(
+            context_id=context.context_id,
+            abstract_syntax=context.abstract_syntax,
+            transfer_syntax=chosen or first,
+            result=result if chosen is None else ContextResult.ACCEPTANCE,
+        )

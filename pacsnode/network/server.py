@@ -13,19 +13,25 @@ import logging
 import selectors
 import socket
 import threading
+import time
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Final
 
-from pacsnode.network.association import AcceptedAssociation, Serve
+from pacsnode.network.association import AcceptedAssociation, Services
 from pacsnode.network.negotiation import (
     SHUTTING_DOWN,
     TOO_MANY_ASSOCIATIONS,
     AssociationPolicy,
     Refusal,
 )
+from pacsnode.network.toolkit import AssociationLimits
 
 _LOGGER = logging.getLogger(__name__)
 _DRAIN_IDLE_SECONDS: Final = 2.0
+# Connections that have not requested an association do not count against the limit: whoever opens
+# many, a port scanner, keeps nobody out. But each has a thread and a descriptor.
+_MOST_SILENT_CONNECTIONS: Final = 500
+_PAUSE_SECONDS: Final = 0.05
 
 
 class AssociationServer:
@@ -34,10 +40,10 @@ class AssociationServer:
     def __init__(  # noqa: PLR0913 - the parts a server is composed of, each once
         self,
         *,
-        ae: Any,  # noqa: ANN401 - pynetdicom's AE
         listeners: Sequence[socket.socket],
+        limits: AssociationLimits,
         policy: AssociationPolicy,
-        serve: Serve,
+        services: Services,
         maximum_associations: int,
         node_associations: Callable[[], int],
         report_active: Callable[[int], None],
@@ -45,23 +51,25 @@ class AssociationServer:
         """Take over the listening sockets.
 
         Args:
-            ae: our Application Entity.
             listeners: open, not blocking, shared with the other workers.
+            limits: of time and size of an association.
             policy: who is let in, and for what.
-            serve: called in an association's thread for each request.
+            services: what is done with requests, in an association's thread.
             maximum_associations: of the whole node.
             node_associations: tells how many associations the whole node has.
             report_active: is told how many associations this worker has.
         """
-        self._ae = ae
         self._listeners = list(listeners)
+        self._limits = limits
         self._policy = policy
-        self._serve = serve
+        self._services = services
         self._maximum_associations = maximum_associations
         self._node_associations = node_associations
         self._report_active = report_active
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
+        # Connections on which no association was requested yet, the oldest first, and associations.
+        self._connections: dict[AcceptedAssociation, None] = {}
         self._associations: set[AcceptedAssociation] = set()
         self._is_draining = False
         self._selector = selectors.DefaultSelector()
@@ -95,24 +103,28 @@ class AssociationServer:
         self._listeners.clear()
 
     def abort_idle(self) -> None:
-        """Abort, while draining, the associations on which nothing happens."""
+        """End, while draining, the associations and connections on which nothing happens."""
         for association in self._running():
             if not association.is_at_work and association.idle_seconds > _DRAIN_IDLE_SECONDS:
-                association.end()
+                association.end("the node is stopping, and it was idle")
 
     def abort_all(self) -> None:
         """Abort all associations: their time is over."""
         for association in self._running():
-            association.end()
+            association.end("the node is stopping")
 
     @property
     def active(self) -> int:
-        """How many associations there are."""
+        """How many associations there are, and connections that may become one."""
         with self._lock:
-            return len(self._associations)
+            return len(self._associations) + len(self._connections)
 
-    def refusal(self) -> Refusal | None:
-        """Return why no association is let in at the moment; None if one is."""
+    def admit(self, association: AcceptedAssociation) -> Refusal | None:
+        """Count an association that is requested; return why it is not let in, None if it is."""
+        with self._lock:
+            self._connections.pop(association, None)
+            self._associations.add(association)
+            self._report_active(len(self._associations))
         if self._is_draining:
             return SHUTTING_DOWN
         # The one that asks is counted already.
@@ -121,14 +133,15 @@ class AssociationServer:
         return None
 
     def leave(self, association: AcceptedAssociation) -> None:
-        """Take note that an association is over."""
+        """Take note that an association, or a connection that never became one, is over."""
         with self._lock:
+            self._connections.pop(association, None)
             self._associations.discard(association)
             self._report_active(len(self._associations))
 
     def _running(self) -> list[AcceptedAssociation]:
         with self._lock:
-            return list(self._associations)
+            return [*self._associations, *self._connections]
 
     def _accept_from(self, listener: socket.socket) -> None:
         try:
@@ -138,25 +151,36 @@ class AssociationServer:
         except OSError as error:
             # Out of descriptors or memory: the connection waits in the backlog, others end first.
             _LOGGER.warning("cannot accept a connection: %s", error.strerror)
+            self._end_oldest_connection("others need its place")
+            time.sleep(_PAUSE_SECONDS)
             return
         try:
             association = AcceptedAssociation(
                 connection,
                 number=next(self._numbers),
-                ae=self._ae,
+                limits=self._limits,
                 policy=self._policy,
                 gate=self,
-                serve=self._serve,
+                services=self._services,
             )
         except OSError:
             connection.close()  # the peer has gone before we looked at it
             return
         with self._lock:
-            self._associations.add(association)
-            self._report_active(len(self._associations))
+            self._connections[association] = None
+            has_too_many = len(self._connections) > _MOST_SILENT_CONNECTIONS
+        if has_too_many:
+            self._end_oldest_connection("too many connections wait without a request")
         try:
             association.start()
         except RuntimeError as error:  # no more threads: the sender tries again later
             _LOGGER.warning("cannot serve a connection: %s", error)
             connection.close()
             self.leave(association)
+
+    def _end_oldest_connection(self, reason: str) -> None:
+        """Make room: whoever has been silent for longest is the least likely to say something."""
+        with self._lock:
+            oldest = next(iter(self._connections), None)
+        if oldest is not None:
+            oldest.end(reason)

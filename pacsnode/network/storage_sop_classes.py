@@ -7,11 +7,10 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from pydicom._uid_dict import UID_dictionary
-from pydicom.uid import UID
-from pynetdicom.pdu_primitives import SOPClassCommonExtendedNegotiation
 from pynetdicom.sop_class import _STORAGE_CLASSES
 
 from pacsnode.dicom.information_model import STORAGE_SERVICE_CLASS_UID
+from pacsnode.network.associate import DeclaredSopClass
 
 # PS3.4 GG: objects without patient, study and series; the catalog has no place for them (H-34).
 _NON_PATIENT_OBJECTS: Final = frozenset(
@@ -50,7 +49,7 @@ STORAGE_SOP_CLASSES: Final = _known_storage_sop_classes()
 
 def is_storage(
     sop_class_uid: str,
-    declared: Mapping[UID, SOPClassCommonExtendedNegotiation],
+    declared: Mapping[str, DeclaredSopClass],
     additional: Iterable[str],
 ) -> bool:
     """Tell whether a SOP class is kept: we know it, it is declared as storage, or it is allowed.
@@ -66,11 +65,10 @@ def is_storage(
         return True
     if sop_class_uid in _NON_PATIENT_OBJECTS:
         return False
-    item = declared.get(UID(sop_class_uid))
+    item = declared.get(sop_class_uid)
     if item is not None:
         if item.service_class_uid == STORAGE_SERVICE_CLASS_UID:
             return True
-        related = item.related_general_sop_class_identification
-        if any(uid in STORAGE_SOP_CLASSES for uid in related):
+        if any(uid in STORAGE_SOP_CLASSES for uid in item.related_general_sop_classes):
             return True
     return sop_class_uid in additional

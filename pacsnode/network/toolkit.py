@@ -6,9 +6,7 @@ Source: PS3.8 9.3; rules H-2, H-6, H-14.
 from dataclasses import dataclass
 
 from pydicom import config
-from pydicom.config import IGNORE, settings
-from pynetdicom import AE, _config, dul
-from pynetdicom.pdu import A_ASSOCIATE_RQ
+from pynetdicom import AE, _config
 
 from pacsnode.dicom.uid import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
@@ -20,8 +18,9 @@ class AssociationLimits:
     Attributes:
         maximum_pdu_length_bytes: of the P-DATA-TF we let peers send (rule H-6).
         negotiation_timeout_seconds: from the connection to the answer to A-ASSOCIATE-RQ.
-        dimse_timeout_seconds: for the response to a request of ours.
-        idle_timeout_seconds: without any traffic.
+        dimse_timeout_seconds: for the response to a request of ours, for a PDU that has begun,
+            and between two of one message.
+        idle_timeout_seconds: between two messages.
         connect_timeout_seconds: for a TCP connection of ours.
     """
 
@@ -32,48 +31,14 @@ class AssociationLimits:
     connect_timeout_seconds: float
 
 
-class _TolerantAssociateRequest(A_ASSOCIATE_RQ):
-    """An A-ASSOCIATE-RQ whose titles may say nothing: our policy answers, not an abort (H-2).
-
-    A title of spaces only is taken for one of NULs, which passes pynetdicom's checks and has the
-    same normal form.
-    """
-
-    @property
-    def called_ae_title(self) -> str:
-        """The Called AE Title."""
-        return str(super().called_ae_title)
-
-    @called_ae_title.setter
-    def called_ae_title(self, value: str | bytes | None) -> None:
-        A_ASSOCIATE_RQ.called_ae_title.fset(self, _telling(value))  # type: ignore[attr-defined]
-
-    @property
-    def calling_ae_title(self) -> str:
-        """The Calling AE Title."""
-        return str(super().calling_ae_title)
-
-    @calling_ae_title.setter
-    def calling_ae_title(self, value: str | bytes | None) -> None:
-        A_ASSOCIATE_RQ.calling_ae_title.fset(self, _telling(value))  # type: ignore[attr-defined]
-
-
-def _telling(ae_title: str | bytes | None) -> str | bytes | None:
-    return b"\0" if isinstance(ae_title, bytes) and not ae_title.strip() else ae_title
-
-
 def configure_pynetdicom() -> None:
     """Set the switches of pynetdicom; to be called before anything else of it is used."""
     # Its own log lines carry identifiers, and so patient data.
     _config.LOG_HANDLER_LEVEL = "none"
     _config.LOG_REQUEST_IDENTIFIERS = False
     _config.LOG_RESPONSE_IDENTIFIERS = False
-    # pydicom would check each UID of a negotiation several times, a third of the time it takes.
-    settings.reading_validation_mode = IGNORE
-    # Rule H-2: odd titles do not abort an association, our own policy decides. Invalid UIDs are
-    # answered by their proper status (0x0117), not by an abort.
+    # Odd titles and invalid UIDs in a command set are answered by their proper status.
     _config.CODECS = ("ascii", "latin-1")
-    dul._PDU_TYPES[b"\x01"] = (_TolerantAssociateRequest, "Evt6")  # noqa: SLF001
     _config.VALIDATORS = {
         "AE": lambda _: (True, ""),
         "UI": lambda _: (True, ""),

@@ -1,5 +1,8 @@
 """Brings a DICOM file that exists already into the store, with its bytes as they are.
 
+A file that lies in the store already, at the place of its UIDs, stays there and is catalogued. That
+is how rows come back that were lost: import the folder `studies` itself.
+
 The whole file is kept, its own preamble and File Meta Information included: nothing is altered.
 Where the two disagree, the data set says which instance it is: that is what peers receive.
 
@@ -7,17 +10,16 @@ Source: PS3.10 7.1; rule F-7.
 """
 
 import errno
-import mmap
 from enum import Enum
 from pathlib import Path
 from typing import Final
 
-from pacsnode.dicom.instance import read_instance
 from pacsnode.dicom.part10 import Part10Error, read_file_meta
 from pacsnode.dicom.status import DimseFailure
 from pacsnode.dicom.transfer_syntax import STORAGE_TRANSFER_SYNTAXES
+from pacsnode.file_names import places_of
 from pacsnode.file_store import FileStoreError, IncomingFile
-from pacsnode.services.keep import Arrival, Keeper, Keeping, data_set_digest
+from pacsnode.services.keep import Arrival, Keeper, Keeping, Outcome, arrival_of
 
 # On another file system, not ours to link, or with too many names already.
 _CANNOT_BE_LINKED: Final = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK})
@@ -43,6 +45,9 @@ def import_file(path: Path, keeper: Keeper, mode: ImportMode) -> Keeping:
         FileStoreError: the store cannot take it: that is not the file's fault.
         CatalogError: the catalog cannot take it.
     """
+    kept_path = keeper.file_store.kept_path(path)
+    if kept_path is not None:
+        return _adopt(kept_path, keeper)
     _check_is_dicom(path)
     with keeper.file_store.incoming() as file:
         if mode is ImportMode.LINK:
@@ -77,22 +82,29 @@ def _check_is_dicom(path: Path) -> None:
         raise ImportRefused(f"transfer syntax {meta.transfer_syntax_uid} is not kept")
 
 
-def _arrival(path: Path) -> Arrival:
-    """Return what a file in the store holds."""
+def _adopt(kept_path: str, keeper: Keeper) -> Keeping:
+    """Catalogue a file that lies in the store; one that is catalogued is not even read."""
+    places = places_of(kept_path)
+    for place in places:
+        stored = keeper.catalog.stored_instance(place.sop_instance_uid)
+        if stored is not None and stored.file.path == kept_path:
+            return Keeping(Outcome.ALREADY_KEPT, kept_path)
+    path = keeper.file_store.path(kept_path)
+    _check_is_dicom(path)
+    if keeper.file_store.has_first_name(kept_path):
+        raise ImportRefused("is being received just now")
     try:
-        with path.open("rb") as file:
-            meta = read_file_meta(file)
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-                view = memoryview(content)
-                with view, view[meta.data_set_offset :] as data_set:
-                    header = read_instance(data_set, meta.transfer_syntax_uid)
-                    digest, length_bytes = data_set_digest(data_set), len(data_set)
+        arrival = _arrival(path)
+    except OSError as error:
+        raise ImportRefused(f"cannot be read: {error.strerror}") from error
+    if arrival.place not in places:
+        raise ImportRefused("lies in the store, but not at the place of its UIDs")
+    return keeper.adopt(kept_path, arrival)
+
+
+def _arrival(path: Path) -> Arrival:
+    """Return what a file holds; refuse one that is none."""
+    try:
+        return arrival_of(path)
     except (Part10Error, DimseFailure) as refusal:
         raise ImportRefused(str(refusal)) from refusal
-    return Arrival(
-        header=header,
-        transfer_syntax_uid=meta.transfer_syntax_uid,
-        data_set_sha256=digest,
-        data_set_length_bytes=length_bytes,
-        source_ae_title="",
-    )

@@ -4,16 +4,19 @@ Source: rule F-2 (on any failure, undo).
 """
 
 from pacsnode.catalog.catalog import Catalog
-from pacsnode.dicom.instance import read_instance
-from pacsnode.dicom.part10 import Part10Error, read_file_meta
+from pacsnode.dicom.part10 import Part10Error
 from pacsnode.dicom.status import DimseFailure
-from pacsnode.file_store import AbandonedFile, FilePlace, FileStore
+from pacsnode.file_names import FilePlace
+from pacsnode.file_store import AbandonedFile, FileStore
+from pacsnode.services.keep import Arrival, Keeper, arrival_of
 
 
 def recover(file_store: FileStore, catalog: Catalog) -> int:
-    """Remove what writers that are gone have left, unless the catalog has it.
+    """Remove what writers that are gone have left, unless the catalog has it or can have it.
 
-    None of it was acknowledged without a row, so its sender still has it.
+    A whole file that was kept without a row is catalogued: where the catalog is not as durable as
+    the file, its sender may have been told that it is kept. What is removed was not acknowledged,
+    so its sender still has it.
 
     Returns:
         How many files were cleared up.
@@ -21,26 +24,39 @@ def recover(file_store: FileStore, catalog: Catalog) -> int:
     Raises:
         FileStoreError, CatalogError, OSError: storage or catalog fail.
     """
+    keeper = Keeper(file_store, catalog)
     count = 0
     for abandoned in file_store.abandoned():
-        place = _place(abandoned)
-        kept_path = abandoned.kept_at(place) if place is not None else None
-        if place is not None and kept_path is not None:
-            stored = catalog.stored_instance(place.sop_instance_uid)
-            if stored is None or stored.file.path != kept_path:
-                file_store.remove(kept_path)
+        place, kept_path = abandoned.place, abandoned.kept_path()
+        if (
+            place is not None
+            and kept_path is not None
+            and not _is_catalogued(abandoned, place, kept_path, keeper)
+        ):
+            file_store.remove(kept_path)
         abandoned.remove()
         count += 1
     return count
 
 
-def _place(abandoned: AbandonedFile) -> FilePlace | None:
-    """Return where an abandoned file belongs; None if it was not written to its end."""
+def _is_catalogued(
+    abandoned: AbandonedFile, place: FilePlace, kept_path: str, keeper: Keeper
+) -> bool:
+    """Tell whether the catalog names a kept file.
+
+    It does from now on if it names none that is sound, and this one is whole.
+    """
+    stored = keeper.catalog.stored_instance(place.sop_instance_uid)
+    if stored is not None and stored.file.path == kept_path:
+        return True
+    arrival = _whole_arrival(abandoned)
+    return arrival is not None and keeper.adopt(kept_path, arrival).path == kept_path
+
+
+def _whole_arrival(abandoned: AbandonedFile) -> Arrival | None:
+    """Return what an abandoned file holds; None if that is not all that was written to it."""
     try:
-        with abandoned.path.open("rb") as file:
-            meta = read_file_meta(file)
-            file.seek(meta.data_set_offset)
-            header = read_instance(file.read(), meta.transfer_syntax_uid)
+        arrival = arrival_of(abandoned.path)
     except (Part10Error, DimseFailure):
         return None
-    return FilePlace(header.study_instance_uid, header.series_instance_uid, header.sop_instance_uid)
+    return arrival if abandoned.is_whole(arrival.data_set_sha256) else None

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from itertools import count
 
-from pacsnode.catalog import Catalog, ingest
+from pacsnode.catalog import Catalog
 from pacsnode.catalog.records import Addition, KeptFile, NewInstance
 from pacsnode.dicom.attributes import BY_KEYWORD
 from pacsnode.dicom.character_sets import DEFAULT_CHARACTER_SETS
@@ -59,10 +59,7 @@ def add(catalog: Catalog, **values: str | None) -> Addition:
 
 def add_all(catalog: Catalog, instances: Iterable[NewInstance]) -> None:
     """Add instances in one transaction, for tests that need many."""
-    database = catalog._database
-    with database.writing():
-        for instance in instances:
-            ingest.add(database.peewee, instance)
+    catalog.add_all(tuple(instances))
 
 
 def query(level: Level, model: InformationModel = STUDY_ROOT, **keys: str) -> Query:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from pacsnode.catalog import Catalog
+from pacsnode.catalog.database import execute
 from pacsnode.catalog.records import CatalogError
 from pacsnode.dicom.information_model import Level
 from tests.catalog.rows import add, new_instance, query, unique_keys
@@ -65,8 +66,8 @@ def test_a_failure_while_matches_are_read_is_a_catalog_error(
     add(catalog)
     matches = catalog.find(query(Level.STUDY, StudyInstanceUID=""))
     with catalog._database.writing():
-        catalog._database.execute("DROP TABLE instance")
-        catalog._database.execute("DROP TABLE series")
-        catalog._database.execute("DROP TABLE study")
+        execute(catalog._database.writer, "DROP TABLE instance")
+        execute(catalog._database.writer, "DROP TABLE series")
+        execute(catalog._database.writer, "DROP TABLE study")
     with pytest.raises(CatalogError, match=str(tmp_path)):
         next(matches)

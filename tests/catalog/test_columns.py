@@ -7,6 +7,12 @@ from pacsnode.dicom.attributes import BY_KEYWORD, STORED_ATTRIBUTES
 from pacsnode.dicom.information_model import Level
 
 
+def _row(level: Level, **values: str) -> dict[str, ColumnValue]:
+    """The values of a level's columns by their names."""
+    names = [name for name, _ in columns_at(level)]
+    return dict(zip(names, row_values(level, values), strict=True))
+
+
 @pytest.mark.parametrize(
     ("keyword", "text", "columns"),
     [
@@ -30,21 +36,20 @@ def test_a_value_is_kept_beside_what_is_matched(
 ) -> None:
     """The first column is the text as received, the others what it means (D-8, I-3 to I-7)."""
     attribute = BY_KEYWORD[keyword]
-    row = row_values(attribute.level, {keyword: text})
+    row = _row(attribute.level, **{keyword: text})
     assert [row[name] for name in row if name.startswith(attribute.column)] == columns
 
 
 @pytest.mark.parametrize("text", ["C\x01T", "CT\x00 rest"])
 def test_a_code_is_kept_without_what_its_vr_forbids(text: str) -> None:
     """Of a code the column has no control character, for it is compared as it is (I-9, I-10)."""
-    assert row_values(Level.SERIES, {"Modality": text})["modality"] == "CT"
+    assert _row(Level.SERIES, Modality=text)["modality"] == "CT"
 
 
 @pytest.mark.parametrize("level", Level)
 def test_a_row_without_values_has_every_column_empty(level: Level) -> None:
     """Absent values are NULL in all of an Attribute's columns (I-14)."""
-    row = row_values(level, {})
-    assert list(row) == [name for name, _ in columns_at(level)]
+    row = _row(level)
     assert set(row.values()) == {None}
 
 

@@ -10,9 +10,10 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from pacsnode.catalog import Catalog, ingest
+from pacsnode.catalog import Catalog
 from pacsnode.catalog.conditions import condition
 from pacsnode.catalog.database import CatalogDatabase
+from pacsnode.catalog.ingest import Ingest
 from pacsnode.catalog.models import TABLE
 from pacsnode.dicom.attributes import BY_KEYWORD
 from pacsnode.dicom.identifier import MatchingKey
@@ -79,15 +80,16 @@ class OneRow:
         self.url = f"sqlite:///{folder}/catalog.sqlite"
         Catalog(self.url).close()
         self.database = CatalogDatabase(self.url, busy_timeout_seconds=60)
+        self._ingest = Ingest(self.database.writer)
 
     @contextmanager
     def holding(self, keyword: str, stored: str) -> Iterator[None]:
         """Hold an instance with this value for the length of the block, and nothing else."""
         with self.database.writing():
             for level in reversed(TABLE):
-                TABLE[level].delete().execute(self.database.peewee)
+                TABLE[level].delete().execute(self.database.writer)
             instance = new_instance(**{keyword: _as_read(keyword, stored)})
-            ingest.add(self.database.peewee, instance)
+            self._ingest.add_all((instance,))
         yield
 
     def is_matched(self, keyword: str, matching: Matching, *, match_unknown: bool) -> bool:

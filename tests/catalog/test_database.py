@@ -15,7 +15,7 @@ import pytest
 from peewee import InterfaceError
 
 from pacsnode.catalog import Catalog
-from pacsnode.catalog.database import CatalogDatabase
+from pacsnode.catalog.database import CatalogDatabase, execute
 from pacsnode.catalog.records import CatalogError
 from pacsnode.dicom.information_model import Level
 from tests.catalog.rows import add, query, unique_keys
@@ -72,7 +72,7 @@ def _hold_the_lock(url: str, holds: Event) -> None:
     """Run in a process of its own: begin to write, and never end."""
     database = CatalogDatabase(url, busy_timeout_seconds=1)
     with database.writing():
-        database.execute("INSERT INTO patient (patient_id) VALUES ('UNCOMMITTED')")
+        execute(database.writer, "INSERT INTO patient (patient_id) VALUES ('UNCOMMITTED')")
         holds.set()
         signal.pause()
 
@@ -117,7 +117,7 @@ def test_a_writer_holds_up_no_reader(catalog: Catalog, database: CatalogDatabase
     """While a transaction is open, others read the last commit."""
     add(catalog, StudyInstanceUID="1.2.1")
     with database.writing():
-        database.execute("UPDATE study SET study_instance_uid = '1.2.2'")
+        execute(database.writer, "UPDATE study SET study_instance_uid = '1.2.2'")
         with ThreadPoolExecutor(1) as other:
             seen = other.submit(unique_keys, catalog, Level.STUDY).result(_SECONDS)
     assert seen == ["1.2.1"]
@@ -126,20 +126,60 @@ def test_a_writer_holds_up_no_reader(catalog: Catalog, database: CatalogDatabase
 
 def test_a_commit_is_durable(catalog: Catalog) -> None:
     """WAL and full synchronisation are in force on the connections that write (F-2)."""
+    writer = catalog._database.writer
     with catalog._database.writing():
-        assert catalog._database.execute("PRAGMA journal_mode") == ("wal",)
-        assert catalog._database.execute("PRAGMA synchronous") == (2,)
-        assert catalog._database.execute("PRAGMA foreign_keys") == (1,)
+        assert execute(writer, "PRAGMA journal_mode").fetchone() == ("wal",)
+        assert execute(writer, "PRAGMA synchronous").fetchone() == (2,)
+        assert execute(writer, "PRAGMA foreign_keys").fetchone() == (1,)
+
+
+def test_a_catalog_that_is_not_durable_is_not_synced_at_each_commit(url: str) -> None:
+    """The log is synced before it is carried over only: nothing is damaged by a power cut."""
+    catalog = Catalog(url, is_durable=False)
+    with catalog._database.writing():
+        assert execute(catalog._database.writer, "PRAGMA journal_mode").fetchone() == ("wal",)
+        assert execute(catalog._database.writer, "PRAGMA synchronous").fetchone() == (1,)
+    catalog.close()
+
+
+def test_writers_use_one_connection(catalog: Catalog) -> None:
+    """Each finds it open, whichever thread it is, and statements prepared."""
+    writer = catalog._database.writer
+
+    def connection(_: int) -> int:
+        with catalog._database.writing():
+            return id(writer.connection())
+
+    with ThreadPoolExecutor(4) as threads:
+        assert len(set(threads.map(connection, range(8)))) == 1
+
+
+def test_after_a_failure_the_connection_is_another_one(catalog: Catalog) -> None:
+    """Nobody relies on the state in which a failure has left it."""
+    database = catalog._database
+    with database.writing():
+        before = database.writer.connection()
+
+    def fail() -> None:
+        with database.writing():
+            execute(database.writer, "no statement")
+
+    with pytest.raises(CatalogError):
+        fail()
+    add(catalog, StudyInstanceUID="1.2.1")
+    assert unique_keys(catalog, Level.STUDY) == ["1.2.1"]
+    with database.writing():
+        assert database.writer.connection() is not before
 
 
 def test_every_thread_has_these_settings(catalog: Catalog) -> None:
     """Connections that further threads open are set up as the first one (F-2)."""
     barrier = threading.Barrier(4)
 
-    def setting(_: int) -> tuple[int, ...]:
+    def setting(_: int) -> object:
         with catalog._database.reading():
             barrier.wait(_SECONDS)  # four connections at the same time
-            return catalog._database.execute("PRAGMA synchronous")
+            return execute(catalog._database.peewee, "PRAGMA synchronous").fetchone()
 
     with ThreadPoolExecutor(4) as threads:
         assert list(threads.map(setting, range(4))) == [(2,)] * 4
@@ -148,17 +188,17 @@ def test_every_thread_has_these_settings(catalog: Catalog) -> None:
 def test_a_transaction_that_fails_is_undone(database: CatalogDatabase) -> None:
     """What was written before the failure is not there after it."""
     with database.writing():
-        database.execute("CREATE TABLE t (n INTEGER UNIQUE)")
+        execute(database.writer, "CREATE TABLE t (n INTEGER UNIQUE)")
 
     def insert_twice() -> None:
         with database.writing():
-            database.execute("INSERT INTO t VALUES (1)")
-            database.execute("INSERT INTO t VALUES (1)")
+            execute(database.writer, "INSERT INTO t VALUES (1)")
+            execute(database.writer, "INSERT INTO t VALUES (1)")
 
     with pytest.raises(CatalogError, match="UNIQUE"):
         insert_twice()
     with database.reading():
-        assert database.execute("SELECT count(*) FROM t") == (0,)
+        assert execute(database.peewee, "SELECT count(*) FROM t").fetchone() == (0,)
 
 
 def test_after_a_failure_the_next_writer_gets_in(database: CatalogDatabase) -> None:
@@ -221,8 +261,9 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
 
 def test_a_query_outside_of_a_connection_is_an_error(catalog: Catalog) -> None:
     """Nothing opens a connection in passing, which nobody would close."""
+    database = catalog._database.peewee
     with pytest.raises(InterfaceError):
-        catalog._database.execute("SELECT 1")
+        execute(database, "SELECT 1")
 
 
 def test_connections_are_used_again(catalog: Catalog) -> None:

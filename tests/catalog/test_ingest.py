@@ -11,7 +11,7 @@ import pytest
 from pacsnode.catalog import Catalog
 from pacsnode.catalog.database import CatalogDatabase
 from pacsnode.catalog.models import TABLE
-from pacsnode.catalog.records import KeptFile
+from pacsnode.catalog.records import CatalogError, KeptFile, NewInstance
 from pacsnode.dicom.information_model import PATIENT_ROOT, Level
 from tests.catalog.rows import add, found, new_instance
 
@@ -50,6 +50,88 @@ def test_a_second_instance_of_a_uid_changes_nothing(
     addition = add(catalog, SOPInstanceUID="1.4.1", PatientID="EX2")
     assert addition.existing == catalog.stored_instance("1.4.1")
     assert _rows(database) == {"PATIENT": 1, "STUDY": 1, "SERIES": 1, "IMAGE": 1}
+
+
+def _of_series(number: int, **values: str) -> NewInstance:
+    """An instance of one and the same series."""
+    keys = {"StudyInstanceUID": "1.2.1", "SeriesInstanceUID": "1.3.1", **values}
+    return new_instance(SOPInstanceUID=f"1.4.{number}", **keys)
+
+
+def test_instances_are_added_together(catalog: Catalog, database: CatalogDatabase) -> None:
+    """One row of each level above, and what became of each in the order of the call."""
+    additions = catalog.add_all([_of_series(1), _of_series(2, PatientID="EX2"), _of_series(3)])
+    assert [addition.existing for addition in additions] == [None] * 3
+    assert [addition.has_other_patient for addition in additions] == [False, True, False]
+    assert _rows(database) == {"PATIENT": 1, "STUDY": 1, "SERIES": 1, "IMAGE": 3}
+
+
+def test_of_two_with_one_uid_in_one_call_the_first_is_added(catalog: Catalog) -> None:
+    """The second is told of the first, whether their series is new or not (F-21)."""
+    first, second = catalog.add_all([_of_series(1), _of_series(1, PatientID="EX2")])
+    assert first.existing is None
+    assert second.existing == catalog.stored_instance("1.4.1")
+    (again,) = catalog.add_all([_of_series(1)])
+    assert again.existing == second.existing
+
+
+def test_no_instances_add_nothing(catalog: Catalog, database: CatalogDatabase) -> None:
+    """An empty call is allowed."""
+    assert catalog.add_all([]) == []
+    assert _rows(database) == {"PATIENT": 0, "STUDY": 0, "SERIES": 0, "IMAGE": 0}
+
+
+def test_of_instances_that_fail_together_none_is_added(
+    catalog: Catalog, database: CatalogDatabase
+) -> None:
+    """What was written before the failing one is undone, the new series above it too (F-2)."""
+    broken = replace(_of_series(2), source_ae_title=None)  # type: ignore[arg-type]
+    with pytest.raises(CatalogError):
+        catalog.add_all([_of_series(1), broken])
+    assert _rows(database) == {"PATIENT": 0, "STUDY": 0, "SERIES": 0, "IMAGE": 0}
+
+
+def test_what_was_undone_is_not_remembered(catalog: Catalog, database: CatalogDatabase) -> None:
+    """After a failure the series is written again, not taken for known (F-2)."""
+    broken = replace(_of_series(2), source_ae_title=None)  # type: ignore[arg-type]
+    with pytest.raises(CatalogError):
+        catalog.add_all([_of_series(1), broken])
+    catalog.add(_of_series(1))
+    assert _rows(database) == {"PATIENT": 1, "STUDY": 1, "SERIES": 1, "IMAGE": 1}
+    assert len(found(catalog, Level.IMAGE, StudyInstanceUID="1.2.1", SeriesInstanceUID="1.3.1"))
+
+
+def test_a_series_that_another_process_removed_is_written_again(catalog: Catalog, url: str) -> None:
+    """Its key may belong to another series of another patient by then (F-20)."""
+    catalog.add(_of_series(1))
+    other = Catalog(url)  # as in another process: it shares nothing but the database
+    moved = new_instance(
+        SOPInstanceUID="1.4.1",
+        StudyInstanceUID="1.2.2",
+        SeriesInstanceUID="1.3.1",
+        PatientID="EX2",
+    )
+    other.replace(moved, _file_of(other, "1.4.1"))
+    other.close()
+    assert not catalog.add(_of_series(2)).has_other_patient
+    assert found(catalog, Level.IMAGE, SOPInstanceUID="", StudyInstanceUID="", PatientID="") == [
+        {"SOPInstanceUID": "1.4.1", "StudyInstanceUID": "1.2.2", "PatientID": "EX2"},
+        {"SOPInstanceUID": "1.4.2", "StudyInstanceUID": "1.2.1", "PatientID": "EX1"},
+    ]
+
+
+def test_a_known_series_takes_one_look_and_one_row(catalog: Catalog) -> None:
+    """Eight instances of it take nine statements and those of one transaction."""
+    catalog.add(_of_series(0))
+    seen: list[str] = []
+    writer = catalog._database.writer
+    with catalog._database.writing():
+        writer.connection().set_trace_callback(seen.append)
+    seen.clear()
+    catalog.add_all([_of_series(number) for number in range(1, 9)])
+    writer.connection().set_trace_callback(None)
+    verbs = [statement.split()[0] for statement in seen]
+    assert verbs == ["BEGIN", "SELECT", *["INSERT"] * 8, "COMMIT"]
 
 
 def test_of_many_threads_with_one_uid_one_adds_it(

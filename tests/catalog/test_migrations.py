@@ -9,7 +9,7 @@ import pytest
 
 from pacsnode.catalog import Catalog, migrations
 from pacsnode.catalog.columns import columns_at
-from pacsnode.catalog.database import CatalogDatabase
+from pacsnode.catalog.database import CatalogDatabase, execute
 from pacsnode.catalog.models import STRUCTURE, TABLE_NAME
 from pacsnode.catalog.records import CatalogError
 from pacsnode.dicom.information_model import Level
@@ -160,7 +160,7 @@ def test_a_schema_whose_making_failed_leaves_an_empty_database(
 def _add_step(monkeypatch: pytest.MonkeyPatch, *statements: str) -> None:
     def step(database: CatalogDatabase) -> None:
         for statement in statements:
-            database.execute(statement)
+            execute(database.writer, statement)
 
     monkeypatch.setattr(migrations, "_STEPS", (*migrations._STEPS, step))
     monkeypatch.setattr(migrations, "NEWEST", migrations.NEWEST + 1)

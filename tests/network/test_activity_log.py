@@ -1,12 +1,12 @@
 """The wording of the lines that an administrator reads."""
 
 import pytest
-from pynetdicom.presentation import build_context
 
 from pacsnode.catalog.records import CatalogError
 from pacsnode.dicom.ae import RemoteAE
 from pacsnode.dicom.status import DimseFailure, Status
 from pacsnode.network import activity_log
+from pacsnode.network.associate import PresentationContext
 from pacsnode.network.negotiation import TOO_MANY_ASSOCIATIONS
 from pacsnode.services.keep import Keeping, Outcome
 
@@ -18,8 +18,10 @@ def _all_levels(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_a_refused_context_names_its_class(caplog: pytest.LogCaptureFixture) -> None:
     """Unknown classes and unknown syntaxes are told apart, with the UID."""
-    contexts = [build_context("1.2.3"), build_context("1.2.4")]
-    contexts[0].result, contexts[1].result = 3, 4
+    contexts = [
+        PresentationContext(1, "1.2.3", "1.2.840.10008.1.2", 3),
+        PresentationContext(3, "1.2.4", "1.2.840.10008.1.2", 4),
+    ]
     activity_log.contexts_refused(contexts)
     assert caplog.messages == [
         "context refused: SOP class 1.2.3 is not supported",

@@ -13,7 +13,10 @@ from pynetdicom.presentation import build_context
 
 from pacsnode.dicom.ae import RemoteAE
 from pacsnode.dicom.uid import IMPLEMENTATION_CLASS_UID
+from pacsnode.network.association import AcceptedAssociation
 from pacsnode.network.negotiation import AETitlePolicy
+from tests.support.instances import ct_data_set, encoded
+from tests.support.link import tls_contexts, tls_pair
 from tests.support.scu import application_information, associated, declared_as_storage
 from tests.support.server import LIMITS, RunningServer, ServerSettings, running_server
 from tests.support.waiting import wait_until
@@ -27,6 +30,8 @@ from tests.support.wire import (
     AssociationRejectedError,
     ProposedContext,
     Requestor,
+    query_contexts,
+    storage_contexts,
 )
 
 _ECHO = [ProposedContext(VERIFICATION)]
@@ -293,3 +298,57 @@ def test_the_end_of_an_association_is_logged(
         server.wait_until_idle()
     ends = {message.partition(" after ")[0] for message in caplog.messages if " after " in message}
     assert ends == {"association released", "association aborted"}
+
+
+def test_an_association_over_tls_is_served_like_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Echo, an object larger than every buffer, and the release go through a TLS socket."""
+    instance = encoded(ct_data_set(rows=1024, columns=1024))
+    requestor, acceptor = tls_pair(tls_contexts(tmp_path))
+    contexts = [*query_contexts(), *storage_contexts([instance])]
+    with running_server(tmp_path) as running, monkeypatch.context() as patch:
+        accepted = AcceptedAssociation(
+            acceptor,
+            number=1,
+            limits=LIMITS,
+            policy=running.server._policy,
+            gate=running.server,
+            services=running.server._services,
+        )
+        accepted.start()
+        patch.setattr(socket, "create_connection", lambda *_: requestor)
+        with Association(running.address, contexts) as association:
+            assert association.c_echo() == 0x0000
+            assert association.c_store(instance).status == 0x0000
+            assert association.c_echo() == 0x0000
+        accepted.join(20)
+        assert not accepted.is_alive()
+        stored = running.catalog.stored_instance(instance.sop_instance_uid)
+        assert stored is not None
+        kept = running.file_store.path(stored.file.path).read_bytes()
+    assert kept.endswith(instance.encoded_data_set)
+
+
+def test_an_association_over_tls_is_aborted_in_cipher(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the node stops, the peer reads the abort within TLS, and nothing goes in the clear."""
+    requestor, acceptor = tls_pair(tls_contexts(tmp_path))
+    with running_server(tmp_path) as running, monkeypatch.context() as patch:
+        accepted = AcceptedAssociation(
+            acceptor,
+            number=1,
+            limits=LIMITS,
+            policy=running.server._policy,
+            gate=running.server,
+            services=running.server._services,
+        )
+        accepted.start()
+        patch.setattr(socket, "create_connection", lambda *_: requestor)
+        association = Association(running.address, _ECHO)
+        accepted.end("the node is stopping")
+        with pytest.raises(AssociationAbortedError, match="PDU of type 7"):
+            association.receive()
+        association.socket.close()
+        accepted.join(20)

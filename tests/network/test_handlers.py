@@ -3,19 +3,20 @@
 import logging
 import struct
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 from pydicom.uid import BasicTextSRStorage, CTImageStorage
-from pynetdicom.transport import AssociationSocket
 
 from pacsnode.catalog.records import CatalogError
 from pacsnode.dicom.ae import RemoteAE
+from pacsnode.network import handlers
+from pacsnode.network.upper_layer import UpperLayer
+from pacsnode.services.c_find import Found
+from pacsnode.services.c_find import find as find_matches
 from pacsnode.services.keep import DuplicatePolicy
 from tests.catalog.rows import add_all, new_instance
 from tests.support.destination import destination
@@ -172,6 +173,60 @@ def test_a_store_request_without_data_set_is_refused(association: Association) -
     )
     response = association.receive()
     assert (response.status, response.error_comment) == (0xC001, "SOPClassUID is missing")
+
+
+@pytest.mark.parametrize("shorter_by", [0, 1])
+def test_a_data_set_longer_than_allowed_is_refused(tmp_path: Path, shorter_by: int) -> None:
+    """Up to maximum_instance_bytes it is kept; one byte more is A700, with nothing left (F-3)."""
+    instance = encoded(ct_data_set(rows=512, columns=512))
+    allowed = len(instance.encoded_data_set) - shorter_by
+    with (
+        running_server(tmp_path, ServerSettings(maximum_instance_bytes=allowed)) as running,
+        Association(running.address, storage_contexts([instance])) as association,
+    ):
+        response = association.c_store(instance)
+        is_kept = running.catalog.stored_instance(instance.sop_instance_uid) is not None
+        assert is_kept == (not shorter_by)
+        assert [*running.file_store.folder.glob("incoming/*/*")] == []
+    assert (response.status, response.error_comment) == (
+        (0xA700, "data set is longer than storage.maximum_instance_bytes")
+        if shorter_by
+        else (0x0000, "")
+    )
+
+
+@pytest.mark.parametrize("refused_for", ["length", "uid"])
+def test_a_refused_data_set_that_does_not_end_is_aborted(tmp_path: Path, refused_for: str) -> None:
+    """What is refused is read on, so that the sender hears why, but not for ever."""
+    instance = encoded(ct_data_set())
+    uid = instance.sop_instance_uid if refused_for == "length" else "no uid"
+    with (
+        running_server(tmp_path, ServerSettings(maximum_instance_bytes=300_000)) as running,
+        Association(running.address, storage_contexts([instance])) as association,
+    ):
+        association.send_store_request(1, CTImageStorage.encode(), uid.encode())
+        # All that is sent fits into the buffers of the network: the abort stands behind it.
+        for _ in range(16):
+            association.send_data_set(1, bytes(100_000), is_complete=False)
+        with pytest.raises(AssociationAbortedError):
+            association.receive()
+        association.socket.close()
+        running.wait_until_idle()
+        assert [*running.file_store.folder.glob("incoming/*/*")] == []
+
+
+def test_a_sender_that_vanishes_within_a_data_set_leaves_nothing(tmp_path: Path) -> None:
+    """A reset in the middle of an object leaves neither a file nor a row (F-2)."""
+    instance = encoded(ct_data_set(rows=512, columns=512))
+    with running_server(tmp_path) as running:
+        association = Association(running.address, storage_contexts([instance]))
+        association.send_store_request(1, CTImageStorage.encode(), b"1.2.3")
+        association.send_data_set(1, instance.encoded_data_set[:400_000], is_complete=False)
+        incoming = running.file_store.folder / "incoming"
+        wait_until(lambda: [*incoming.glob("*/*")], "the first part to be written")
+        association.hang_up()
+        running.wait_until_idle()
+        wait_until(lambda: not [*incoming.glob("*/*")], "the file to be removed")
 
 
 def test_an_operation_that_the_context_has_not_is_refused(association: Association) -> None:
@@ -422,7 +477,7 @@ def test_a_cancel_that_comes_too_late_hits_nothing(large: tuple[RunningServer, s
     running, study, series = large
     identifier = _images_of(study, series)
     with Association(running.address, query_contexts()) as association:
-        for _ in range(12):  # pynetdicom keeps ten cancels at most
+        for _ in range(12):
             context_id = _send_find(
                 association, 7, encoded_identifier(identifier_of("STUDY", StudyInstanceUID="1.2.3"))
             )
@@ -579,7 +634,7 @@ def test_a_cancelled_move_tells_what_remains(tmp_path: Path) -> None:
                 assert context_id is not None
                 association.send_cancel(context_id, association.message_id)
                 (accepted,) = running.server._running()
-                wait_until(lambda: accepted.dimse.cancel_req, "the cancel to be read")
+                wait_until(accepted._upper_layer.has_input, "the cancel to arrive")
                 is_cancelled.set()
                 *_, final = responses
     assert (final.status, final.counters) == (0xFE00, (2, 1, 0, 0))
@@ -654,27 +709,32 @@ def test_no_patient_data_is_logged(server: RunningServer, caplog: pytest.LogCapt
 def test_answers_do_not_pile_up_for_a_slow_reader(
     large: tuple[RunningServer, str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While the network takes nothing, the query waits after a few answers (D-9)."""
+    """While the network takes nothing, the query waits with its next answer (D-9)."""
     running, study, series = large
     takes, waits = threading.Event(), threading.Event()
-    send = AssociationSocket.send
+    taken: list[bytes] = []
 
-    def send_late(connection: AssociationSocket, content: bytes) -> None:
-        takes.wait(20)
-        send(connection, content)
+    def counted(identifiers: Iterator[bytes]) -> Iterator[bytes]:
+        for identifier in identifiers:
+            taken.append(identifier)
+            yield identifier
 
-    def sleep(seconds: float) -> None:
+    def find_counted(*arguments: Any, **more: Any) -> Found:  # noqa: ANN401
+        found = find_matches(*arguments, **more)
+        return replace(found, identifiers=counted(found.identifiers))
+
+    def send_late(upper_layer: UpperLayer, content: bytes) -> None:
         waits.set()
-        time.sleep(seconds)
+        takes.wait(20)
+        send(upper_layer, content)
 
-    clock = SimpleNamespace(monotonic=time.monotonic, sleep=sleep)
+    send = UpperLayer.send
     with Association(running.address, query_contexts()) as association:
-        monkeypatch.setattr(AssociationSocket, "send", send_late)
-        monkeypatch.setattr("pacsnode.network.association.time", clock)
+        monkeypatch.setattr(UpperLayer, "send", send_late)
+        monkeypatch.setattr(handlers, "find", find_counted)
         _send_find(association, 7, _images_of(study, series))
         assert waits.wait(20)
-        (accepted,) = running.server._running()
-        assert accepted.dul.to_provider_queue.qsize() < 20
+        assert len(taken) == 1
         takes.set()
         assert _answers(association)[0] == 1_500
 

@@ -1,19 +1,21 @@
 """What is answered to association requests: rejections, and each proposed context."""
 
 import pytest
-from pydicom.uid import UID
-from pynetdicom.pdu_primitives import SOPClassCommonExtendedNegotiation
-from pynetdicom.presentation import PresentationContext, build_context
 
 from pacsnode.dicom.information_model import STORAGE_SERVICE_CLASS_UID
 from pacsnode.dicom.transfer_syntax import STORAGE_TRANSFER_SYNTAXES
+from pacsnode.network.associate import (
+    AssociateRequest,
+    DeclaredSopClass,
+    PresentationContext,
+    ProposedContext,
+)
 from pacsnode.network.negotiation import (
     APPLICATION_CONTEXT_NAME,
     AETitlePolicy,
     AssociationPolicy,
 )
 from pacsnode.network.storage_sop_classes import STORAGE_SOP_CLASSES
-from tests.support.scu import declared_as_storage
 
 VERIFICATION = "1.2.840.10008.1.1"
 STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
@@ -37,40 +39,68 @@ def _answer(
     abstract_syntax: str,
     *transfer_syntaxes: str,
     policy: AssociationPolicy | None = None,
-    declared: SOPClassCommonExtendedNegotiation | None = None,
-) -> tuple[int | None, str]:
+    declared: DeclaredSopClass | None = None,
+) -> tuple[int, str]:
     """Return result and Transfer Syntax of the answer to one context."""
-    proposed = build_context(abstract_syntax, list(transfer_syntaxes or (IMPLICIT,)))
-    items = {} if declared is None else {UID(abstract_syntax): declared}
+    proposed = ProposedContext(1, abstract_syntax, transfer_syntaxes or (IMPLICIT,))
+    items = {} if declared is None else {abstract_syntax: declared}
     (answer,) = (policy or _policy()).negotiate([proposed], items)
-    return answer.result, answer.transfer_syntax[0]
+    return answer.result, answer.transfer_syntax
+
+
+def _request(
+    *,
+    called: str = "PACSNODE",
+    calling: str = "WORKSTATION",
+    application_context: str = APPLICATION_CONTEXT_NAME,
+    protocol_version: int = 1,
+    contexts: int = 1,
+) -> AssociateRequest:
+    return AssociateRequest(
+        fixed_fields=b"",
+        protocol_version=protocol_version,
+        called_ae_title=called,
+        calling_ae_title=calling,
+        application_context_name=application_context,
+        contexts=(ProposedContext(1, VERIFICATION, (IMPLICIT,)),) * contexts,
+        maximum_length_bytes=0,
+        extended={},
+        declared={},
+    )
 
 
 @pytest.mark.parametrize(
-    ("context", "calling", "called", "rejection"),
+    ("request_", "rejection"),
     [
-        (APPLICATION_CONTEXT_NAME, "WORKSTATION", "PACSNODE", None),
-        (APPLICATION_CONTEXT_NAME, "WORKSTATION", "ARCHIVE", None),
-        (APPLICATION_CONTEXT_NAME, "WORKSTATION", "pacsnode", (1, 1, 7)),
-        (APPLICATION_CONTEXT_NAME, "WORKSTATION", "", (1, 1, 7)),
-        (APPLICATION_CONTEXT_NAME, "STRANGER", "PACSNODE", (1, 1, 3)),
-        (APPLICATION_CONTEXT_NAME, "workstation", "PACSNODE", (1, 1, 3)),
-        ("1.2.3", "STRANGER", "NOBODY", (1, 1, 2)),
-        (APPLICATION_CONTEXT_NAME, "STRANGER", "NOBODY", (1, 1, 7)),
+        (_request(), None),
+        (_request(called="ARCHIVE"), None),
+        (_request(protocol_version=3), None),
+        (_request(protocol_version=2), (1, 2, 2)),
+        (_request(protocol_version=0), (1, 2, 2)),
+        (_request(called="pacsnode"), (1, 1, 7)),
+        (_request(called=""), (1, 1, 7)),
+        (_request(calling="STRANGER"), (1, 1, 3)),
+        (_request(calling="workstation"), (1, 1, 3)),
+        (_request(application_context=""), (1, 1, 2)),
+        (_request(contexts=0), (1, 1, 1)),
+        (_request(protocol_version=2, application_context="1.2.3"), (1, 2, 2)),
+        (_request(application_context="1.2.3", called="NOBODY"), (1, 1, 2)),
+        (_request(calling="STRANGER", called="NOBODY"), (1, 1, 7)),
+        (_request(calling="STRANGER", contexts=0), (1, 1, 3)),
     ],
 )
 def test_a_request_is_rejected_with_the_first_reason(
-    context: str, calling: str, called: str, rejection: tuple[int, int, int] | None
+    request_: AssociateRequest, rejection: tuple[int, int, int] | None
 ) -> None:
-    """Context name, then called, then calling title decide; titles keep their case (H-1 to H-3)."""
-    refusal = _policy(calling=AETitlePolicy.KNOWN).refusal(context, calling, called)
+    """Version, context name, called, calling title, contexts decide in this order (H-1 to H-3)."""
+    refusal = _policy(calling=AETitlePolicy.KNOWN).refusal(request_)
     assert (refusal.rejection if refusal else None) == rejection
 
 
 def test_any_title_is_let_in_where_the_policy_says_so() -> None:
     """With both policies `any`, unknown titles are no reason to reject (H-1)."""
     policy = _policy(AETitlePolicy.ANY, AETitlePolicy.ANY)
-    assert policy.refusal(APPLICATION_CONTEXT_NAME, "STRANGER", "NOBODY") is None
+    assert policy.refusal(_request(calling="STRANGER", called="NOBODY")) is None
 
 
 @pytest.mark.parametrize(
@@ -88,25 +118,24 @@ def test_the_requestors_order_decides(proposed: tuple[str, ...], chosen: str) ->
 
 def test_each_context_is_answered_for_itself() -> None:
     """One SOP class in several contexts gets an answer for each, ids and order kept (H-15)."""
-    proposed: list[PresentationContext] = []
-    for context_id, syntax in ((1, JPEG), (3, JPIP), (5, EXPLICIT)):
-        context = build_context(CT, syntax)
-        context.context_id = context_id
-        proposed.append(context)
-    answers = _policy().negotiate(proposed, {})
-    assert [(a.context_id, a.result, a.transfer_syntax) for a in answers] == [
-        (1, 0, [JPEG]),
-        (3, 4, [JPIP]),
-        (5, 0, [EXPLICIT]),
+    proposed = [
+        ProposedContext(1, CT, (JPEG,)),
+        ProposedContext(5, CT, (JPIP, PRIVATE)),
+        ProposedContext(3, CT, (EXPLICIT,)),
+    ]
+    assert _policy().negotiate(proposed, {}) == [
+        PresentationContext(1, CT, JPEG, 0),
+        PresentationContext(5, CT, JPIP, 4),
+        PresentationContext(3, CT, EXPLICIT, 0),
     ]
 
 
 @pytest.mark.parametrize("syntax", sorted(STORAGE_TRANSFER_SYNTAXES))
 def test_every_storage_class_is_kept_in_this_syntax(syntax: str) -> None:
     """All storage SOP classes are accepted in each syntax of the list (H-16)."""
-    contexts = [build_context(uid, syntax) for uid in sorted(STORAGE_SOP_CLASSES)]
+    contexts = [ProposedContext(1, uid, (syntax,)) for uid in sorted(STORAGE_SOP_CLASSES)]
     answers = _policy().negotiate(contexts, {})
-    assert {(answer.result, *answer.transfer_syntax) for answer in answers} == {(0, syntax)}
+    assert {(answer.result, answer.transfer_syntax) for answer in answers} == {(0, syntax)}
     assert len(answers) > 170
 
 
@@ -144,18 +173,18 @@ def test_a_class_that_is_no_storage_is_refused(uid: str) -> None:
 @pytest.mark.parametrize(
     ("service_class", "related", "result"),
     [
-        (STORAGE_SERVICE_CLASS_UID, [], 0),
-        ("1.2.3", [CT], 0),
-        ("1.2.3", ["1.2.4", CT], 0),
-        ("1.2.3", [], 3),
-        ("1.2.3", [VERIFICATION], 3),
+        (STORAGE_SERVICE_CLASS_UID, (), 0),
+        ("1.2.3", (CT,), 0),
+        ("1.2.3", ("1.2.4", CT), 0),
+        ("1.2.3", (), 3),
+        ("1.2.3", (VERIFICATION,), 3),
     ],
 )
 def test_an_unknown_class_is_kept_if_declared_as_storage(
-    service_class: str, related: list[str], result: int
+    service_class: str, related: tuple[str, ...], result: int
 ) -> None:
     """A class is kept if it is declared of Storage, or to specialise one we keep (H-30, H-31)."""
-    declared = declared_as_storage(PRIVATE, service_class, *related)
+    declared = DeclaredSopClass(service_class, related)
     assert _answer(PRIVATE, declared=declared)[0] == result
 
 
@@ -172,21 +201,19 @@ def test_an_unknown_class_is_kept_if_the_administrator_says_so() -> None:
 )
 def test_an_object_without_patient_is_refused_whatever_is_declared(uid: str) -> None:
     """Non-patient objects have no place in the catalog, even declared or allowed (H-34)."""
-    declared = declared_as_storage(uid, STORAGE_SERVICE_CLASS_UID, CT)
+    declared = DeclaredSopClass(STORAGE_SERVICE_CLASS_UID, (CT,))
     policy = _policy(additional=frozenset({uid}))
     assert _answer(uid, declared=declared, policy=policy)[0] == 3
 
 
 def test_a_context_without_transfer_syntax_is_refused() -> None:
-    """A damaged context is refused for its syntaxes, and fails nothing else (H-4)."""
-    proposed = PresentationContext()
-    proposed.context_id = 1
-    proposed.abstract_syntax = UID(CT)
-    (answer,) = _policy().negotiate([proposed], {})
-    assert answer.result == 4
+    """A damaged context is refused for its syntaxes, and its answer has one even so (H-4)."""
+    (answer,) = _policy().negotiate([ProposedContext(1, CT, ())], {})
+    assert answer == PresentationContext(1, CT, IMPLICIT, 4)
+    assert not answer.is_accepted
 
 
 def test_128_contexts_are_answered() -> None:
     """As many contexts as an association can have are all answered (E-30)."""
-    contexts = [build_context(CT, JPEG) for _ in range(128)]
+    contexts = [ProposedContext(number, CT, (JPEG,)) for number in range(1, 256, 2)]
     assert [answer.result for answer in _policy().negotiate(contexts, {})] == [0] * 128

@@ -1,5 +1,7 @@
 """The associations of a worker: accepted, counted, limited, drained."""
 
+import errno
+import os
 import socket
 from contextlib import ExitStack
 from dataclasses import replace
@@ -111,9 +113,9 @@ def test_a_busy_association_is_not_idle(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(server_module, "_DRAIN_IDLE_SECONDS", -1)
     with running_server(tmp_path) as running, Association(running.address, _ECHO) as association:
         (accepted,) = running.server._running()
-        accepted.is_serving = True
+        accepted.is_at_work = True
         running.server.abort_idle()
-        accepted.is_serving = False
+        accepted.is_at_work = False
         assert association.c_echo() == 0x0000
 
 
@@ -155,6 +157,66 @@ def test_without_a_thread_to_serve_it_a_connection_is_closed(
         running.wait_until_idle()
         monkeypatch.undo()
         assert _rejection(running) is None
+
+
+def _connect(running: RunningServer) -> socket.socket:
+    """Connect, and return when the connection has been accepted."""
+    before = len(running.server._connections)
+    connection = socket.create_connection(running.address, timeout=20)
+    wait_until(lambda: len(running.server._connections) > before, "the connection")
+    return connection
+
+
+def test_a_connection_without_a_request_takes_no_place(tmp_path: Path) -> None:
+    """Who only connects keeps nobody out: only associations count against the limit (H-1)."""
+    with (
+        running_server(tmp_path, ServerSettings(maximum_associations=1)) as running,
+        _connect(running),
+        _connect(running),
+        Association(running.address, _ECHO) as association,
+    ):
+        assert association.c_echo() == 0x0000
+        assert running.server.active == 3
+        assert max(running.active_counts) == 1
+        assert _rejection(running) == (2, 3, 2)
+
+
+def test_of_too_many_silent_connections_the_oldest_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A port scanner loses its own connections; the newest, and associations, are left alone."""
+    monkeypatch.setattr(server_module, "_MOST_SILENT_CONNECTIONS", 2)
+    with (
+        running_server(tmp_path) as running,
+        Association(running.address, _ECHO) as association,
+        _connect(running) as oldest,
+        _connect(running),
+        socket.create_connection(running.address, timeout=20),
+    ):
+        answer = oldest.recv(100)
+        assert answer[:1] in (b"", b"\x07")  # closed; an abort may come first
+        assert association.c_echo() == 0x0000
+        wait_until(lambda: running.server.active == 3, "the oldest to be forgotten")
+
+
+def test_without_descriptors_the_oldest_silent_connection_makes_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Out of descriptors, the server neither ends nor spins: the next one is served."""
+    failures = iter([OSError(errno.EMFILE, os.strerror(errno.EMFILE))])
+    accept = socket.socket.accept
+
+    def accept_at_second_attempt(listener: socket.socket) -> tuple[socket.socket, object]:
+        error = next(failures, None)
+        if error is not None:
+            raise error
+        return accept(listener)
+
+    with running_server(tmp_path) as running, _connect(running) as oldest:
+        monkeypatch.setattr(socket.socket, "accept", accept_at_second_attempt)
+        assert _rejection(running) is None
+        assert oldest.recv(100)[:1] in (b"", b"\x07")
+    assert "cannot accept a connection: Too many open files" in caplog.messages
 
 
 def test_limits_are_those_of_the_settings(tmp_path: Path) -> None:

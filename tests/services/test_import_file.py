@@ -2,6 +2,9 @@
 
 import errno
 import os
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,7 @@ from pacsnode.catalog.catalog import Catalog
 from pacsnode.catalog.records import Addition, CatalogError, NewInstance
 from pacsnode.file_store import FileStoreError
 from pacsnode.services.import_file import ImportMode, ImportRefused, import_file
-from pacsnode.services.keep import Keeper, Outcome
+from pacsnode.services.keep import Keeper, Outcome, arrival_of
 from tests.support.archive import files_below, send
 from tests.support.instances import ct_data_set, encoded, write_instance
 
@@ -131,11 +134,11 @@ def test_a_failing_catalog_leaves_the_source_alone(
 ) -> None:
     """What was linked is taken back; the administrator's own file is not."""
 
-    def fail(_catalog: Catalog, _instance: NewInstance) -> Addition:
+    def fail(_catalog: Catalog, _instances: Sequence[NewInstance]) -> list[Addition]:
         raise CatalogError("disk I/O error")
 
     path = _file(tmp_path)
-    monkeypatch.setattr(Catalog, "add", fail)
+    monkeypatch.setattr(Catalog, "add_all", fail)
     with pytest.raises(CatalogError):
         import_file(path, keeper, ImportMode.LINK)
     assert files_below(keeper.file_store.folder) == []
@@ -154,3 +157,95 @@ def test_a_file_that_cannot_be_linked_is_refused_alone(
     with pytest.raises(ImportRefused, match=r"cannot be linked: .*; --copy takes it"):
         import_file(_file(tmp_path), keeper, ImportMode.LINK)
     assert files_below(keeper.file_store.folder) == []
+
+
+# --- what lies in the store already
+
+
+def _lose_all_rows(tmp_path: Path) -> None:
+    """Leave the catalog as a power cut does that undoes the commits."""
+    with closing(sqlite3.connect(tmp_path / "catalog.sqlite")) as connection:
+        connection.executescript(
+            "DELETE FROM instance; DELETE FROM series; DELETE FROM study; DELETE FROM patient"
+        )
+
+
+@pytest.mark.parametrize("mode", list(ImportMode))
+def test_rows_that_were_lost_come_back_from_the_files(
+    keeper: Keeper, tmp_path: Path, mode: ImportMode
+) -> None:
+    """Importing the folder of the studies itself adds rows, and neither copies nor links (F-2)."""
+    instances = [encoded(ct_data_set()) for _ in range(3)]
+    paths = {i.sop_instance_uid: send(i, keeper).keeping.path for i in instances}
+    _lose_all_rows(tmp_path)
+    outcomes = [
+        import_file(keeper.file_store.path(path), keeper, mode).outcome for path in paths.values()
+    ]
+    assert outcomes == [Outcome.ADDED] * 3
+    stored = {uid: keeper.catalog.stored_instance(uid).file.path for uid in paths}
+    assert stored == paths
+    assert files_below(keeper.file_store.folder) == sorted(paths.values())
+    assert {keeper.file_store.path(path).stat().st_nlink for path in paths.values()} == {1}
+    assert send(instances[0], keeper).keeping.outcome is Outcome.ALREADY_KEPT
+
+
+def test_a_file_beside_another_gets_its_row_back(keeper: Keeper, tmp_path: Path) -> None:
+    """Its name has a random ending, because its own was taken once."""
+    instance = encoded(ct_data_set())
+    taken = keeper.file_store.path(send(instance, keeper).keeping.path)
+    _lose_all_rows(tmp_path)
+    keeping = send(instance, keeper).keeping
+    taken.unlink()
+    _lose_all_rows(tmp_path)
+    path = keeper.file_store.path(keeping.path)
+    assert import_file(path, keeper, ImportMode.LINK) == keeping
+
+
+def test_a_file_with_its_row_is_not_even_read(keeper: Keeper) -> None:
+    """A large archive with few rows missing is gone through fast."""
+    path = send(encoded(ct_data_set()), keeper).keeping.path
+    keeper.file_store.path(path).write_bytes(b"not read")
+    keeping = import_file(keeper.file_store.path(path), keeper, ImportMode.LINK)
+    assert (keeping.outcome, keeping.path) == (Outcome.ALREADY_KEPT, path)
+
+
+def test_a_file_that_is_being_received_is_left_to_its_writer(
+    keeper: Keeper, tmp_path: Path
+) -> None:
+    """It may be taken back at any moment: no row may name it (F-2)."""
+    instance = encoded(ct_data_set())
+    source = write_instance(instance, tmp_path / "a.dcm")
+    with keeper.file_store.incoming() as file:
+        file.copy_from(source)
+        arrival = arrival_of(source)
+        path = keeper.file_store.path(file.keep(arrival.place, arrival.data_set_sha256))
+        with pytest.raises(ImportRefused, match="being received"):
+            import_file(path, keeper, ImportMode.LINK)
+        file.withdraw()
+    assert keeper.catalog.stored_instance(instance.sop_instance_uid) is None
+
+
+def test_a_file_that_was_cut_off_is_refused(keeper: Keeper, tmp_path: Path) -> None:
+    """Where nothing was durable, a power cut leaves such; it gets no row."""
+    path = keeper.file_store.path(send(encoded(ct_data_set()), keeper).keeping.path)
+    _lose_all_rows(tmp_path)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ImportRefused, match="undecodable"):
+        import_file(path, keeper, ImportMode.LINK)
+
+
+def test_a_file_that_is_not_at_its_place_is_refused(keeper: Keeper) -> None:
+    """Its name would not lead to it after the next loss of rows."""
+    path = keeper.file_store.path("studies/1.2/1.2.3/1.2.3.4.dcm")
+    write_instance(encoded(ct_data_set()), path)
+    with pytest.raises(ImportRefused, match="not at the place of its UIDs"):
+        import_file(path, keeper, ImportMode.LINK)
+
+
+def test_a_file_in_quarantine_is_imported_as_any_other(keeper: Keeper) -> None:
+    """What an administrator has decided for goes to its place, by a name of its own."""
+    instance = encoded(ct_data_set())
+    path = write_instance(instance, keeper.file_store.folder / "quarantine" / "a.dcm")
+    keeping = import_file(path, keeper, ImportMode.LINK)
+    assert keeping.outcome is Outcome.ADDED
+    assert keeping.path.startswith("studies/")

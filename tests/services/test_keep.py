@@ -3,6 +3,9 @@
 import errno
 import os
 import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,10 +13,23 @@ import pytest
 
 from pacsnode.catalog.catalog import Catalog
 from pacsnode.catalog.records import Addition, CatalogError, KeptFile, NewInstance
-from pacsnode.file_store import FileStore
-from pacsnode.services.keep import DuplicatePolicy, Keeper, Outcome
-from tests.support.archive import files_below, send
-from tests.support.instances import Instance, ct_data_set, encoded
+from pacsnode.dicom.instance import read_instance
+from pacsnode.dicom.part10 import file_header
+from pacsnode.file_store import FileStore, FileStoreError
+from pacsnode.services.keep import (
+    Arrival,
+    DuplicatePolicy,
+    Keeper,
+    Keeping,
+    Outcome,
+    arrival_of,
+    data_set_digest,
+)
+from tests.support.archive import files_below, send, store_request
+from tests.support.instances import Instance, ct_data_set, encoded, write_instance
+from tests.support.waiting import wait_until
+
+_SECONDS = 20
 
 
 def _instance(**attributes: object) -> Instance:
@@ -162,3 +178,203 @@ def test_a_catalog_that_is_locked_for_too_long_takes_the_file_back(tmp_path: Pat
     assert send(instance, keeper).keeping.outcome is Outcome.ADDED
     keeper.file_store.close()
     keeper.catalog.close()
+
+
+# --- several at the same time
+
+
+def _keep(keeper: Keeper, instance: Instance, source_ae_title: str = "SENDER") -> Keeping:
+    """Keep an instance as C-STORE does."""
+    data_set = instance.encoded_data_set
+    arrival = Arrival(
+        header=read_instance(data_set, instance.transfer_syntax_uid),
+        transfer_syntax_uid=instance.transfer_syntax_uid,
+        data_set_sha256=data_set_digest(data_set),
+        data_set_length_bytes=len(data_set),
+        source_ae_title=source_ae_title,
+    )
+    with keeper.file_store.incoming() as file:
+        file.append((file_header(store_request(instance).received), data_set))
+        return keeper.keep(file, arrival)
+
+
+class _Together:
+    """Has several instances wait for a round, so that the next one is of all of them."""
+
+    def __init__(self, keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._keeper = keeper
+        self._is_held, self._go_on = threading.Event(), threading.Event()
+        self.groups: list[int] = []
+        self._sync, self._add = FileStore.sync_folders, Catalog.add_all
+        monkeypatch.setattr(FileStore, "sync_folders", lambda _, paths: self._sync_folders(paths))
+        monkeypatch.setattr(Catalog, "add_all", lambda _, instances: self._add_all(instances))
+
+    def _sync_folders(self, paths: Iterable[str]) -> None:
+        self._is_held.set()
+        assert self._go_on.wait(_SECONDS)
+        self._sync(self._keeper.file_store, paths)
+
+    def _add_all(self, instances: Sequence[NewInstance]) -> list[Addition]:
+        self.groups.append(len(instances))
+        return self._add(self._keeper.catalog, instances)
+
+    def keep(self, *calls: Callable[[], Keeping]) -> list[Future[Keeping]]:
+        """Run calls that keep an instance each; all but the first are in one round."""
+        with ThreadPoolExecutor(len(calls)) as threads:
+            futures = [threads.submit(calls[0])]
+            assert self._is_held.wait(_SECONDS)
+            for number, call in enumerate(calls[1:], 1):
+                futures.append(threads.submit(call))
+                wait_until(lambda n=number: len(self._keeper._rounds._waiting) == n, "it to wait")
+            self._go_on.set()
+        return futures
+
+
+@pytest.fixture
+def together(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> _Together:
+    """Holds the first round until all others wait."""
+    return _Together(keeper, monkeypatch)
+
+
+def test_instances_that_wait_for_a_round_are_committed_together(
+    keeper: Keeper, together: _Together
+) -> None:
+    """One transaction for the three that came while another was committed."""
+    instances = [_instance() for _ in range(4)]
+    keepings = [
+        future.result()
+        for future in together.keep(*(lambda i=i: _keep(keeper, i) for i in instances))
+    ]
+    assert together.groups == [1, 3]
+    assert [keeping.outcome for keeping in keepings] == [Outcome.ADDED] * 4
+    assert [keeping.path for keeping in keepings] == [
+        keeper.catalog.stored_instance(instance.sop_instance_uid).file.path
+        for instance in instances
+    ]
+
+
+def test_an_instance_that_cannot_be_catalogued_fails_alone(
+    keeper: Keeper, together: _Together
+) -> None:
+    """The others of its round are kept, and nothing of it is left (F-2)."""
+    first, bad, good = _instance(), _instance(), _instance()
+    _, failed, kept = together.keep(
+        lambda: _keep(keeper, first),
+        lambda: _keep(keeper, bad, source_ae_title=None),
+        lambda: _keep(keeper, good),
+    )
+    with pytest.raises(CatalogError, match="NOT NULL"):
+        failed.result()
+    assert kept.result().outcome is Outcome.ADDED
+    assert together.groups == [1, 2, 1, 1]
+    assert len(files_below(keeper.file_store.folder)) == 2
+
+
+def test_of_two_with_one_uid_in_one_round_one_is_added(keeper: Keeper, together: _Together) -> None:
+    """The other is told of it, and its file is gone (F-20, F-21)."""
+    twice = _instance()
+    _, one, other = together.keep(
+        lambda: _keep(keeper, _instance()),
+        lambda: _keep(keeper, twice),
+        lambda: _keep(keeper, twice),
+    )
+    assert together.groups == [1, 2]
+    assert [one.result().outcome, other.result().outcome] == [Outcome.ADDED, Outcome.ALREADY_KEPT]
+    assert len(files_below(keeper.file_store.folder)) == 2
+
+
+def test_a_folder_that_cannot_be_synced_fails_its_round(
+    keeper: Keeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is catalogued and nothing is left; the sync is not tried again (F-2)."""
+    tried = []
+
+    def fail(_store: FileStore, paths: Iterable[str]) -> None:
+        tried.append(list(paths))
+        raise FileStoreError("cannot sync a folder: Input/output error")
+
+    monkeypatch.setattr(FileStore, "sync_folders", fail)
+    instance = _instance()
+    with pytest.raises(FileStoreError):
+        _keep(keeper, instance)
+    assert len(tried) == 1
+    assert keeper.catalog.stored_instance(instance.sop_instance_uid) is None
+    assert files_below(keeper.file_store.folder) == []
+
+
+# --- what reaches the disk, and in which order
+
+
+def _note_syncs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Note from now on what is synced by us, and each commit, which SQLite syncs itself."""
+    seen: list[str] = []
+    fsync, add_all = os.fsync, Catalog.add_all
+
+    def noted_fsync(descriptor: int) -> None:
+        seen.append(Path(f"/proc/self/fd/{descriptor}").readlink().name.partition(",")[0])
+        fsync(descriptor)
+
+    def noted_add_all(catalog: Catalog, instances: Sequence[NewInstance]) -> list[Addition]:
+        seen.append("rows")
+        return add_all(catalog, instances)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(Catalog, "add_all", noted_add_all)
+    return seen
+
+
+def test_the_file_is_synced_before_its_folder_and_that_before_the_row(
+    keeper: Keeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row never points at what a power cut can take (F-2)."""
+    first = _instance()
+    _keep(keeper, first)
+    second = _instance(
+        StudyInstanceUID=first.study_instance_uid, SeriesInstanceUID=first.series_instance_uid
+    )
+    seen = _note_syncs(monkeypatch)
+    _keep(keeper, second)
+    assert seen == ["2", first.series_instance_uid, "rows"]
+
+
+def test_without_durability_nothing_is_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No file and no folder, whether added, known or put aside."""
+    keeper = Keeper(
+        FileStore(tmp_path / "storage", is_durable=False),
+        Catalog(f"sqlite:///{tmp_path}/catalog.sqlite", is_durable=False),
+    )
+    seen = _note_syncs(monkeypatch)
+    instance = _instance()
+    for each in (instance, instance, _changed(instance)):
+        _keep(keeper, each)
+    assert seen == ["rows"] * 3
+    keeper.file_store.close()
+    keeper.catalog.close()
+
+
+# --- what has its lasting name already
+
+
+def test_an_adopted_file_is_catalogued_where_it_is(keeper: Keeper) -> None:
+    """Neither copied nor linked, and nobody is named as its sender."""
+    path = "studies/1.2/1.2.3/1.2.3.4.dcm"
+    instance = _instance()
+    write_instance(instance, keeper.file_store.path(path))
+    arrival = arrival_of(keeper.file_store.path(path))
+    assert keeper.adopt(path, arrival) == Keeping(Outcome.ADDED, path)
+    assert keeper.adopt(path, arrival) == Keeping(Outcome.ALREADY_KEPT, path)
+    assert keeper.catalog.stored_instance(instance.sop_instance_uid).file.path == path
+    assert files_below(keeper.file_store.folder) == [path]
+
+
+def test_an_adopted_file_that_contradicts_another_stays_where_it_is(keeper: Keeper) -> None:
+    """It is rejected: what to do with it is for the administrator (F-20)."""
+    instance = _instance()
+    first = send(instance, keeper).keeping
+    path = first.path.replace(".dcm", ".0badcafe.dcm")
+    write_instance(_changed(instance), keeper.file_store.path(path))
+    arrival = arrival_of(keeper.file_store.path(path))
+    assert keeper.adopt(path, arrival).outcome is Outcome.REJECTED
+    assert files_below(keeper.file_store.folder) == sorted([first.path, path])

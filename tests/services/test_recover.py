@@ -1,11 +1,16 @@
 """What a process that died has left is cleared up, and nothing that is catalogued."""
 
 import os
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
 
 import pytest
 
-from pacsnode.services.keep import Keeper
+from pacsnode.catalog.catalog import Catalog
+from pacsnode.file_names import FilePlace, name_with_place
+from pacsnode.file_store import FileStore
+from pacsnode.services.keep import Keeper, Outcome, data_set_digest
 from pacsnode.services.recover import recover
 from tests.support.archive import files_below, send
 from tests.support.instances import Instance, ct_data_set, encoded, write_instance
@@ -19,15 +24,22 @@ def dead(keeper: Keeper) -> Path:
     return folder
 
 
+def _first_name(dead: Path, instance: Instance) -> Path:
+    """The name in incoming of an instance that is about to be kept, or is."""
+    uids = (instance.study_instance_uid, instance.series_instance_uid, instance.sop_instance_uid)
+    digest = data_set_digest(instance.encoded_data_set)
+    return dead / name_with_place("1", FilePlace(*uids), digest)
+
+
 def _keep_without_row(keeper: Keeper, dead: Path, instance: Instance) -> str:
     """Leave an instance as a process does that dies before the catalog's commit."""
     name = (
         f"studies/{instance.study_instance_uid}/{instance.series_instance_uid}/"
         f"{instance.sop_instance_uid}.dcm"
     )
-    write_instance(instance, dead / "file")
-    keeper.file_store.path(name).parent.mkdir(parents=True)
-    os.link(dead / "file", keeper.file_store.path(name))
+    write_instance(instance, _first_name(dead, instance))
+    keeper.file_store.path(name).parent.mkdir(parents=True, exist_ok=True)
+    os.link(_first_name(dead, instance), keeper.file_store.path(name))
     return name
 
 
@@ -60,17 +72,52 @@ def test_a_whole_file_that_was_not_kept_is_removed(keeper: Keeper, dead: Path) -
     assert files_below(keeper.file_store.folder) == []
 
 
-def test_a_file_that_was_kept_without_a_row_is_removed(keeper: Keeper, dead: Path) -> None:
-    """Both of its names go (F-2)."""
-    _keep_without_row(keeper, dead, encoded(ct_data_set()))
+def test_a_file_that_was_about_to_be_kept_is_removed(keeper: Keeper, dead: Path) -> None:
+    """It has its place in its name, and no lasting name yet (F-2)."""
+    instance = encoded(ct_data_set())
+    write_instance(instance, _first_name(dead, instance))
     assert _recover(keeper) == 1
     assert files_below(keeper.file_store.folder) == []
 
 
+def test_a_whole_file_that_was_kept_without_a_row_is_catalogued(keeper: Keeper, dead: Path) -> None:
+    """With a catalog less durable than the files its sender may have been told of success."""
+    instance = encoded(ct_data_set())
+    name = _keep_without_row(keeper, dead, instance)
+    assert _recover(keeper) == 1
+    assert files_below(keeper.file_store.folder) == [name]
+    assert keeper.catalog.stored_instance(instance.sop_instance_uid).file.path == name
+
+
+@pytest.mark.parametrize("damage", ["empty", "no data set", "half", "last element", "one byte"])
+def test_a_file_that_was_kept_and_is_not_whole_is_removed(
+    keeper: Keeper, dead: Path, damage: str
+) -> None:
+    """After a power cut the names may be there before the content: both of them go (F-2)."""
+    instance = encoded(ct_data_set())
+    lasting = keeper.file_store.path(_keep_without_row(keeper, dead, instance))
+    content = lasting.read_bytes()
+    header_length = len(content) - len(instance.encoded_data_set)
+    pixel_data = content.rindex(b"\xe0\x7f\x10\x00")  # (7FE0,0010)
+    lasting.write_bytes(
+        {
+            "empty": b"",
+            "no data set": content[:header_length],
+            "half": content[: len(content) // 2],
+            "last element": content[:pixel_data],  # what is left can be decoded
+            "one byte": content[:-1] + b"\xff",
+        }[damage]
+    )
+    assert _recover(keeper) == 1
+    assert files_below(keeper.file_store.folder) == []
+    assert keeper.catalog.stored_instance(instance.sop_instance_uid) is None
+
+
 def test_a_file_that_has_its_row_stays(keeper: Keeper, dead: Path) -> None:
     """The process died between the commit and the end; only the first name goes (F-2)."""
-    path = send(encoded(ct_data_set()), keeper).keeping.path
-    os.link(keeper.file_store.path(path), dead / "file")
+    instance = encoded(ct_data_set())
+    path = send(instance, keeper).keeping.path
+    os.link(keeper.file_store.path(path), _first_name(dead, instance))
     assert _recover(keeper) == 1
     assert files_below(keeper.file_store.folder) == [path]
 
@@ -79,25 +126,48 @@ def test_a_second_file_of_a_catalogued_instance_is_removed(keeper: Keeper, dead:
     """The catalog decides which of two files of one UID counts (F-21)."""
     instance = encoded(ct_data_set())
     path = send(instance, keeper).keeping.path
-    write_instance(instance, dead / "file")
+    write_instance(instance, _first_name(dead, instance))
     second = keeper.file_store.path(path.replace(".dcm", ".0badcafe.dcm"))
-    os.link(dead / "file", second)
+    os.link(_first_name(dead, instance), second)
     assert _recover(keeper) == 1
     assert files_below(keeper.file_store.folder) == [path]
 
 
-def test_an_instance_that_was_cleared_up_can_be_sent_again(keeper: Keeper, dead: Path) -> None:
-    """Recovery leaves no trace that would be in the way."""
+def test_a_second_file_takes_the_place_of_one_that_is_missing(keeper: Keeper, dead: Path) -> None:
+    """Its sender may have been told that it replaced the first: the row was lost then (F-20)."""
+    instance = encoded(ct_data_set())
+    path = send(instance, keeper).keeping.path
+    write_instance(instance, _first_name(dead, instance))
+    second = path.replace(".dcm", ".0badcafe.dcm")
+    os.link(_first_name(dead, instance), keeper.file_store.path(second))
+    keeper.file_store.remove(path)
+    assert _recover(keeper) == 1
+    assert files_below(keeper.file_store.folder) == [second]
+    assert keeper.catalog.stored_instance(instance.sop_instance_uid).file.path == second
+
+
+def test_a_link_to_a_file_that_is_kept_takes_nothing_away(keeper: Keeper, dead: Path) -> None:
+    """An import that links died before it linked again: the names it has linked from stay."""
+    instance = encoded(ct_data_set())
+    path = send(instance, keeper).keeping.path
+    os.link(keeper.file_store.path(path), dead / "1")
+    assert _recover(keeper) == 1
+    assert files_below(keeper.file_store.folder) == [path]
+
+
+def test_an_instance_that_was_catalogued_can_be_sent_again(keeper: Keeper, dead: Path) -> None:
+    """Its sender, which had no answer, is told that it is kept (F-20)."""
     instance = encoded(ct_data_set())
     name = _keep_without_row(keeper, dead, instance)
     _recover(keeper)
-    assert send(instance, keeper).keeping.path == name
+    keeping = send(instance, keeper).keeping
+    assert (keeping.outcome, keeping.path) == (Outcome.ALREADY_KEPT, name)
 
 
 def test_what_a_living_writer_has_is_not_touched(keeper: Keeper) -> None:
     """Its file may be kept at any moment."""
     with keeper.file_store.incoming() as file:
-        file.write((b"half a file",))
+        file.append((b"half a file",))
         assert _recover(keeper) == 0
         assert file.path.exists()
 
@@ -110,3 +180,58 @@ def test_each_file_of_each_dead_writer_is_counted(keeper: Keeper, dead: Path) ->
     (dead.parent / "another" / "three").write_bytes(b"")
     assert _recover(keeper) == 3
     assert _recover(keeper) == 0
+
+
+_CALLS = [
+    *((os, name, number) for name, number in (("open", 1), ("writev", 1), ("rename", 1))),
+    *((os, "link", number) for number in (1, 2)),  # the first finds no folder
+    *((os, "fsync", number) for number in (1, 2, 3, 4)),
+    (Catalog, "add_all", 1),
+    (os, "unlink", 1),
+]
+
+
+@pytest.mark.parametrize("has_done_it", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("call", _CALLS, ids=lambda call: f"{call[1]} {call[2]}")
+def test_a_process_may_die_at_any_moment(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    call: tuple[object, str, int],
+    *,
+    has_done_it: bool,
+) -> None:
+    """Afterwards there are a whole file and its row, or neither (F-2)."""
+    catalog = Catalog(f"sqlite:///{tmp_path}/catalog.sqlite")
+    dying = Keeper(FileStore(tmp_path / "storage"), catalog)
+    instance = encoded(ct_data_set())
+    with monkeypatch.context() as patch:
+        _die(patch, *call, has_done_it=has_done_it)
+        with pytest.raises(SystemExit):
+            send(instance, dying)
+    dying.file_store._incoming.release()  # as the kernel does for a process that has died
+
+    keeper = Keeper(FileStore(tmp_path / "storage"), catalog)
+    recover(keeper.file_store, catalog)
+    stored = catalog.stored_instance(instance.sop_instance_uid)
+    files = files_below(keeper.file_store.folder)
+    assert files == ([] if stored is None else [stored.file.path])
+    assert send(instance, keeper).keeping.outcome in (Outcome.ADDED, Outcome.ALREADY_KEPT)
+    keeper.file_store.close()
+    catalog.close()
+
+
+def _die(
+    monkeypatch: pytest.MonkeyPatch, owner: object, name: str, number: int, *, has_done_it: bool
+) -> None:
+    """Have the n-th call of a function be the last, done or not."""
+    real, calls = getattr(owner, name), count(1)
+
+    def call(*arguments: object, **more: object) -> object:
+        if next(calls) != number:
+            return real(*arguments, **more)
+        with suppress(OSError):
+            if has_done_it:
+                real(*arguments, **more)
+        raise SystemExit
+
+    monkeypatch.setattr(owner, name, call)

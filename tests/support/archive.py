@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+from pacsnode.dicom.data_elements import Buffer
 from pacsnode.dicom.part10 import Received
-from pacsnode.services.c_store import StoreRequest, StoreResponse, store
+from pacsnode.services.c_store import Reception, StoreRequest, StoreResponse
 from pacsnode.services.keep import Keeper
 from tests.support.instances import Instance
 
@@ -17,12 +18,17 @@ def store_request(instance: Instance) -> StoreRequest:
         calling_ae_title="MODALITY",
         called_ae_title="PACS",
     )
-    return StoreRequest(received, instance.sop_class_uid, instance.encoded_data_set)
+    return StoreRequest(received, instance.sop_class_uid)
+
+
+def store(request: StoreRequest, data_set: Buffer, keeper: Keeper) -> StoreResponse:
+    """Store a data set that arrives in one piece."""
+    return Reception(request, keeper).finish([data_set])
 
 
 def send(instance: Instance, keeper: Keeper) -> StoreResponse:
     """Store an instance."""
-    return store(store_request(instance), keeper)
+    return store(store_request(instance), instance.encoded_data_set, keeper)
 
 
 def files_below(folder: Path) -> list[str]:

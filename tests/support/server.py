@@ -14,7 +14,7 @@ from pacsnode.file_store import FileStore
 from pacsnode.network.handlers import Handlers
 from pacsnode.network.negotiation import AETitlePolicy, AssociationPolicy
 from pacsnode.network.server import AssociationServer
-from pacsnode.network.toolkit import AssociationLimits, application_entity, configure_pynetdicom
+from pacsnode.network.toolkit import AssociationLimits, configure_pynetdicom
 from pacsnode.services.keep import DuplicatePolicy, Keeper
 from tests.support.waiting import wait_until
 
@@ -41,6 +41,7 @@ class ServerSettings:
     limits: AssociationLimits = LIMITS
     maximum_associations: int = 100
     result_limit: int = 0
+    maximum_instance_bytes: int = 0
     match_unknown: bool = False
     on_duplicate: DuplicatePolicy = DuplicatePolicy.KEEP_FIRST
 
@@ -79,17 +80,18 @@ def running_server(
     file_store = FileStore(folder / "storage", reserve_bytes=0)
     listener = socket.create_server(("127.0.0.1", 0))
     listener.settimeout(0)
-    made = {
+    made: dict[str, Any] = {
         "keeper": Keeper(file_store, catalog, asked.on_duplicate),
         "catalog": catalog,
         "remote_aes": {remote.ae_title: remote for remote in asked.remote_aes},
         "limits": asked.limits,
         "result_limit": asked.result_limit,
+        "maximum_instance_bytes": asked.maximum_instance_bytes,
     }
     active_counts: list[int] = [0]
     server = AssociationServer(
-        ae=application_entity(asked.ae_titles[0], asked.limits),
         listeners=[listener],
+        limits=asked.limits,
         policy=AssociationPolicy(
             ae_titles=frozenset(asked.ae_titles),
             remote_ae_titles=frozenset(remote.ae_title for remote in asked.remote_aes),
@@ -97,7 +99,7 @@ def running_server(
             calling=asked.calling,
             additional_sop_classes=frozenset(asked.additional_sop_classes),
         ),
-        serve=Handlers(**(made | handlers)).serve,
+        services=Handlers(**(made | handlers)),
         maximum_associations=asked.maximum_associations,
         node_associations=lambda: active_counts[-1],
         report_active=active_counts.append,

@@ -1,0 +1,131 @@
+"""The folders of a store in which files last: linked into them, and made durable together.
+
+A link, not a rename: a link never replaces a file (rule F-21).
+"""
+
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from pacsnode.file_names import STUDIES, FilePlace, lasting_path, path_beside
+from pacsnode.folders import FOLDER_MODE, sync
+
+_QUARANTINE: Final = "quarantine"
+_REMEMBERED_FOLDERS: Final = 10_000
+
+
+class StudyFolders:
+    """The names below a storage folder; any thread may use it. Every method may raise OSError."""
+
+    def __init__(self, root: Path, *, is_durable: bool) -> None:
+        """Name the storage folder; nothing is done with it yet.
+
+        Args:
+            root: the storage folder.
+            is_durable: else nothing is synced.
+        """
+        self._root = str(root)
+        self._is_durable = is_durable
+        self._durable_folders: set[str] = set()
+
+    def link(self, path: str, place: FilePlace) -> str:
+        """Give a file its lasting name, beside one of the same UID if there is one.
+
+        Returns:
+            The lasting path, relative to the storage folder; durable after sync().
+        """
+        lasting = lasting_path(place)
+        try:
+            self._link(path, lasting)
+        except FileNotFoundError:  # a new series, or a person has removed its folder
+            self._make_series_folder(lasting.rpartition("/")[0])
+            lasting = self._link_or_beside(path, lasting)
+        except FileExistsError:
+            lasting = self._link_or_beside(path, lasting)
+        return lasting
+
+    def sync(self, relative_paths: Iterable[str]) -> None:
+        """Make lasting names durable: the folder of each series is synced once.
+
+        That a folder exists does not say that it would survive a power cut: another writer may have
+        made it just now, its sync still to come. So each writer syncs the folders above a series
+        itself, once.
+        """
+        if not self._is_durable:
+            return
+        all_series = {path.rpartition("/")[0] for path in relative_paths}
+        new_series = all_series - self._durable_folders
+        folders = all_series | {series.rpartition("/")[0] for series in new_series}
+        if new_series:
+            folders.add(STUDIES)
+        for folder in folders:
+            sync(f"{self._root}/{folder}")
+        if len(self._durable_folders) >= _REMEMBERED_FOLDERS:
+            self._durable_folders.clear()
+        self._durable_folders |= new_series
+
+    def sync_file(self, descriptor: int) -> None:
+        """Bring the content of an open file to the disk."""
+        if self._is_durable:
+            os.fsync(descriptor)
+
+    def sync_path(self, path: str) -> None:
+        """Bring a file's content, or a folder's names, to the disk."""
+        if self._is_durable:
+            sync(path)
+
+    def link_aside(self, path: str, name: str) -> str:
+        """Give a file a name in quarantine, durably; or leave no such name.
+
+        Returns:
+            The path, relative to the storage folder.
+        """
+        folder, aside = f"{self._root}/{_QUARANTINE}", f"{_QUARANTINE}/{name}"
+        Path(folder).mkdir(mode=FOLDER_MODE, exist_ok=True)
+        self.sync_path(self._root)
+        self.sync_path(path)
+        try:
+            self._link(path, aside)
+        except FileExistsError:
+            self.sync_path(folder)  # whoever put it there may not have done so yet
+            return aside
+        try:
+            self.sync_path(folder)
+        except OSError:
+            self.remove(aside)
+            raise
+        return aside
+
+    def remove(self, relative_path: str) -> None:
+        """Remove a name, if it is there."""
+        unlink(f"{self._root}/{relative_path}")
+
+    def _link(self, path: str, relative_path: str) -> None:
+        os.link(path, f"{self._root}/{relative_path}")
+
+    def _link_or_beside(self, path: str, lasting: str) -> str:
+        try:
+            self._link(path, lasting)
+        except FileExistsError:
+            lasting = path_beside(lasting)
+            self._link(path, lasting)
+        return lasting
+
+    def _make_series_folder(self, series: str) -> None:
+        # Forgotten before it is made: whoever links into it then finds it to be synced.
+        self._durable_folders.discard(series)
+        folder = Path(self._root, series)
+        folder.parent.mkdir(mode=FOLDER_MODE, exist_ok=True)
+        folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
+
+
+def unlink(path: str) -> None:
+    """Remove a name, if it is there.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    with suppress(FileNotFoundError):
+        os.unlink(path)  # noqa: PTH108 - for each instance that comes
