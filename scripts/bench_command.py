@@ -1,4 +1,4 @@
-"""Measure how many instances a second pacsnode receives, beside other servers.
+"""Measure how pacsnode receives, beside other servers, and what it needs for it.
 
 Senders and servers run on this machine, connected by loopback, in a temporary folder. Nothing of
 it is left at the end.
@@ -16,19 +16,23 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn, Protocol, TypeVar
 
+from bench_figures import Figure, MeasureError
 from bench_machine import ForeignLoad, describe_machine
-from bench_objects import KINDS
-from bench_peers import PEERS, PeerError
-from bench_plan import ENVIRONMENTS, Folders, Plan, measure
+from bench_objects import KINDS, LARGE
+from bench_parts import LARGE_RATES, PARTS, RATES, Part
+from bench_peers import DISCARD, ORTHANC, PACSNODE, PEERS, PeerError
+from bench_plan import Plan, Table, measure_rates, ratios
 from bench_report import Report
+from bench_requestor import RequestorError
 from bench_senders import SendError
-from bench_set_up import SetUpError
+from bench_workspace import ENVIRONMENTS, NODELAY, Folders, Workspace
 from rich.console import Console
-from rich.progress import Progress
 
 _MEMORY_FOLDER = Path("/dev/shm")  # noqa: S108 - the folder made in it is ours alone
-_LEAST_FREE_BYTES = 256 * 1024 * 1024
+_LEAST_FREE_MEMORY_BYTES = 2 * 1024**3
+_LEAST_FREE_DISK_BYTES = 16 * 1024**3
 _MOST_ASSOCIATIONS = 64
+_FAILURES = (PeerError, SendError, RequestorError, MeasureError, OSError)
 
 
 class _Named(Protocol):
@@ -44,59 +48,103 @@ def main() -> int:
     arguments = _parse_arguments()
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGHUP, _leave)
-    plan = Plan(
-        peers=_chosen(PEERS, arguments.peers),
-        environments=_chosen(ENVIRONMENTS, arguments.environments),
-        kinds=_chosen(KINDS, arguments.kinds),
-        associations=arguments.associations,
-        runs=arguments.runs or (1 if arguments.quick else 3),
-        run_seconds=0.5 if arguments.quick else 2.0,
-        set_ups=20 if arguments.quick else 100,
-    )
     try:
         with _temporary_folders(arguments.folder) as folders:
-            _run(plan, folders, as_markdown=arguments.markdown)
-    except (PeerError, SendError, SetUpError, OSError) as error:
+            return _run(arguments, folders)
+    except (MeasureError, OSError) as error:
         print(f"scripts/bench: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
-    return 0
 
 
-def _run(plan: Plan, folders: Folders, *, as_markdown: bool) -> None:
+def _run(arguments: argparse.Namespace, folders: Folders) -> int:
+    """Measure, print, and return 1 if something could not be measured."""
     machine = describe_machine(folders.servers)
     foreign_load = ForeignLoad()
-    report = Report(plan, as_markdown=as_markdown)
     console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("starting", total=plan.steps)
-
-        def step(text: str) -> None:
-            progress.update(task, description=text, advance=1)
-
-        tables = list(measure(plan, folders, step))
+    with console.status("starting") as status:
+        workspace = Workspace(
+            folders,
+            status.update,
+            runs=arguments.runs or (1 if arguments.quick else 3),
+            run_seconds=0.5 if arguments.quick else 2.0,
+            is_quick=arguments.quick,
+        )
+        tables, figures, failures = _measure(arguments, workspace)
     foreign_cores = foreign_load.cores()
+    report = Report(workspace, as_markdown=arguments.markdown)
     for table in tables:
         report.print_table(table)
-    report.print_remarks(machine, foreign_cores)
+    report.print_figures(figures)
+    aims = [*(ratio for table in tables for ratio in ratios(table)), *figures]
+    report.print_aims([each for each in aims if each.aim])
+    report.print_failures(failures)
+    report.print_remarks(tables, machine, foreign_cores)
+    return 1 if failures else 0
+
+
+def _measure(
+    arguments: argparse.Namespace, workspace: Workspace
+) -> tuple[list[Table], list[Figure], list[str]]:
+    """Return the tables, the other figures, and what could not be measured: the rest goes on."""
+    tables, figures, failures = [], [], []
+    for plan in _plans(arguments):
+        try:
+            tables.append(measure_rates(plan, workspace))
+        except _FAILURES as error:
+            failures.append(f"rates, {plan.environment.name}: {error}")
+    for part in _parts(arguments):
+        try:
+            figures += part.measure(workspace) if part.measure else []
+        except _FAILURES as error:
+            failures.append(f"{part.name}: {error}")
+    return tables, figures, failures
+
+
+def _plans(arguments: argparse.Namespace) -> list[Plan]:
+    parts = _parts(arguments)
+    peers, environments = (
+        _chosen(PEERS, arguments.peers),
+        _chosen(ENVIRONMENTS, arguments.environments),
+    )
+    plans = []
+    if RATES in parts:
+        kinds = _chosen(KINDS, arguments.kinds)
+        plans += [Plan(each, kinds, arguments.associations, peers) for each in environments]
+    if LARGE_RATES in parts:
+        plans.append(Plan(NODELAY, [LARGE], [1], [PACSNODE, ORTHANC, DISCARD]))
+    return plans
+
+
+def _parts(arguments: argparse.Namespace) -> list[Part]:
+    if arguments.only:
+        return _chosen(PARTS, arguments.only)
+    return [part for part in PARTS if arguments.long or not part.is_long]
 
 
 def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="one short run of everything")
     parser.add_argument("--runs", type=_whole_number, help="runs of each measurement (default: 3)")
+    parser.add_argument("--long", action="store_true", help="also what takes minutes more")
     parser.add_argument(
         "--associations",
         type=_whole_numbers,
-        default=[1, 4],
+        default=[1, 4, 16],
         metavar="N,...",
-        help="how many at the same time (default: 1,4)",
+        help="how many at the same time (default: 1,4,16)",
+    )
+    parser.add_argument(
+        "--only",
+        type=lambda text: text.split(","),
+        metavar="PART,...",
+        help=f"parts to measure, of {_names(PARTS)} (default: all that are not long)",
     )
     for name, available, default in (
         ("kinds", KINDS, KINDS),
         ("environments", ENVIRONMENTS, ENVIRONMENTS),
-        ("peers", PEERS, PEERS[:2]),
+        ("peers", PEERS, PEERS[:6]),
     ):
         parser.add_argument(
             f"--{name}",
@@ -113,10 +161,16 @@ def _parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--markdown", action="store_true", help="print Markdown")
     arguments = parser.parse_args()
-    for name, available in (("kinds", KINDS), ("environments", ENVIRONMENTS), ("peers", PEERS)):
-        unknown = set(getattr(arguments, name)) - {each.name for each in available}
+    choices: dict[str, Sequence[_Named]] = {
+        "kinds": KINDS,
+        "environments": ENVIRONMENTS,
+        "peers": PEERS,
+        "only": PARTS,
+    }
+    for option, named in choices.items():
+        unknown = set(getattr(arguments, option) or ()) - {each.name for each in named}
         if unknown:
-            parser.error(f"--{name}: {', '.join(unknown)} is not one of {_names(available)}")
+            parser.error(f"--{option}: {', '.join(unknown)} is not one of {_names(named)}")
     return arguments
 
 
@@ -144,13 +198,17 @@ def _temporary_folders(folder: Path | None) -> Iterator[Folders]:
     """Make the folders of the bench; they are removed again with all that is in them."""
     on_disk = folder or Path(os.environ.get("TMPDIR", "/var/tmp"))  # noqa: S108 - as above
     with tempfile.TemporaryDirectory(prefix="pacsnode-bench-", dir=on_disk) as servers:
-        in_memory = _MEMORY_FOLDER if _has_room(_MEMORY_FOLDER) else on_disk
+        if not _has_room(on_disk, _LEAST_FREE_DISK_BYTES):
+            gibibytes = _LEAST_FREE_DISK_BYTES // 1024**3
+            raise MeasureError(f"{on_disk}: {gibibytes} GiB have to be free; see --folder")
+        has_memory = _has_room(_MEMORY_FOLDER, _LEAST_FREE_MEMORY_BYTES)
+        in_memory = _MEMORY_FOLDER if has_memory else on_disk
         with tempfile.TemporaryDirectory(prefix="pacsnode-bench-", dir=in_memory) as objects:
             yield Folders(Path(servers), Path(objects))
 
 
-def _has_room(folder: Path) -> bool:
-    return os.access(folder, os.W_OK) and shutil.disk_usage(folder).free > _LEAST_FREE_BYTES
+def _has_room(folder: Path, least_bytes: int) -> bool:
+    return os.access(folder, os.W_OK) and shutil.disk_usage(folder).free > least_bytes
 
 
 def _leave(_number: int, _frame: FrameType | None) -> NoReturn:

@@ -58,7 +58,8 @@ def describe_machine(folder: Path) -> Machine:
         ),
         (
             f"{_distribution()}, {platform.system()} {platform.release()}; "
-            f"Python {platform.python_version()}; DCMTK {_dcmtk_version()}"
+            f"Python {platform.python_version()}; DCMTK {_dcmtk_version()}; "
+            f"Orthanc {_orthanc_version()}"
         ),
     ]
     is_volatile = file_system in {"tmpfs", "ramfs", "overlay"}
@@ -102,6 +103,10 @@ def _dcmtk_version() -> str:
     """Return the version as dcmsend says it: `$dcmtk: dcmsend v3.6.7 2022-04-22 $`."""
     words = _output("dcmsend", "--version").split()
     return next((word.removeprefix("v") for word in words if word.startswith("v")), "unknown")
+
+
+def _orthanc_version() -> str:
+    return _output("dpkg-query", "--show", "--showformat", "${Version}", "orthanc") or "unknown"
 
 
 def _output(*command: str) -> str:

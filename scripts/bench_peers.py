@@ -4,6 +4,7 @@ A further peer is another entry in PEERS: its name, what it has on the disk when
 and how it is started.
 """
 
+import json
 import os
 import signal
 import socket
@@ -12,16 +13,20 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from bench_set_up import SetUpError, set_up_seconds
+from bench_requestor import RequestorError
+from bench_set_up import USUAL, set_up_seconds
 
 LOOPBACK = "127.0.0.1"
 _START_SECONDS = 30
 _STOP_SECONDS = 15
 _SHOWN_LOG_LENGTH = 2000
 _MOST_ASSOCIATIONS = 100  # as many as pacsnode takes by default
+_MAXIMUM_PDU_LENGTH_BYTES = 131072  # pacsnode's default, and the most that DCMTK can
+_ORTHANC_THREADS = 20
+_UNUSED_PORT = 104  # Orthanc sends nothing
 
 
 class PeerError(Exception):
@@ -57,10 +62,17 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A peer that runs."""
+    """A peer that runs.
+
+    Attributes:
+        peer: which.
+        port: of loopback, where it listens.
+        session: all its processes are in; for `bench_processes`.
+    """
 
     peer: Peer
     port: int
+    session: int
 
     @property
     def address(self) -> tuple[str, int]:
@@ -68,23 +80,55 @@ class Server:
         return LOOPBACK, self.port
 
 
+def with_environment(peer: Peer, variables: Mapping[str, str], **changes: str) -> Peer:
+    """Return a peer that differs in variables of its environment, and in what is said of it."""
+
+    def prepare(folder: Path, port: int) -> Launch:
+        launch = peer.prepare(folder, port)
+        return Launch(launch.command, {**launch.environment, **variables})
+
+    return replace(peer, prepare=prepare, **changes)
+
+
 def _prepare_pacsnode(_folder: Path, port: int) -> Launch:
     command = Path(sys.executable).parent / "pacsnode"
     return Launch(
         [str(command), "serve"],
-        {"PACSNODE_PORT": str(port), "PACSNODE_BIND_ADDRESSES": f'["{LOOPBACK}"]'},
+        {"PACSNODE_PORT": str(port), "PACSNODE_BIND_ADDRESSES": json.dumps([LOOPBACK])},
     )
 
 
+def _prepare_orthanc(folder: Path, port: int) -> Launch:
+    config = folder / "orthanc.json"
+    config.write_text(
+        json.dumps(
+            {
+                "StorageDirectory": str(folder / "storage"),
+                "IndexDirectory": str(folder / "storage"),
+                "Plugins": [],
+                "HttpServerEnabled": False,
+                "DicomAet": "ORTHANC",
+                "DicomPort": port,
+                "DicomModalities": {"bench": ["DCMSEND", LOOPBACK, _UNUSED_PORT]},
+                # Each of them serves one association at a time.
+                "DicomThreadsCount": _ORTHANC_THREADS,
+                "MaximumPduLength": _MAXIMUM_PDU_LENGTH_BYTES,
+                "SyncStorageArea": True,
+            }
+        ),
+        encoding="utf-8",
+    )
+    return Launch(["Orthanc", str(config)])
+
+
 def _prepare_dcmqrscp(folder: Path, port: int) -> Launch:
-    storage = folder / "storage"
-    storage.mkdir()
+    storage = _made(folder / "storage")
     config = folder / "dcmqrscp.cfg"
     config.write_text(
         # Its parser wants blanks around the equals signs. Beyond the quota (studies, bytes for
         # each) it would delete what it has.
         f"NetworkTCPPort = {port}\n"
-        "MaxPDUSize = 131072\n"
+        f"MaxPDUSize = {_MAXIMUM_PDU_LENGTH_BYTES}\n"
         f"MaxAssociations = {_MOST_ASSOCIATIONS}\n"
         "HostTable BEGIN\nHostTable END\n"
         "VendorTable BEGIN\nVendorTable END\n"
@@ -96,22 +140,83 @@ def _prepare_dcmqrscp(folder: Path, port: int) -> Launch:
     return Launch(["dcmqrscp", *options])
 
 
+def _prepare_storescp(folder: Path, port: int) -> Launch:
+    return Launch(
+        [
+            *("storescp", "--fork", "--disable-host-lookup"),
+            *("--max-pdu", str(_MAXIMUM_PDU_LENGTH_BYTES)),
+            *("--output-directory", str(_made(folder / "storage"))),
+            str(port),
+        ]
+    )
+
+
+def _prepare_storescp_bit_preserving(folder: Path, port: int) -> Launch:
+    *command, last = _prepare_storescp(folder, port).command
+    return Launch([*command, "--bit-preserving", last])
+
+
 def _prepare_discard(folder: Path, port: int) -> Launch:
     launch = _prepare_dcmqrscp(folder, port)
     return Launch([*launch.command, "--ignore"])
 
 
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+_PDU = f"PDUs of up to {_MAXIMUM_PDU_LENGTH_BYTES // 1024} KiB"
+PACSNODE = Peer("pacsnode", "PACSNODE", "file and catalog", "defaults", _prepare_pacsnode)
+PACSNODE_FILE = with_environment(
+    PACSNODE,
+    {"PACSNODE_DURABILITY": "file"},
+    name="pacsnode-file",
+    durability="file",
+    settings="durability: file",
+)
+PACSNODE_NONE = with_environment(
+    PACSNODE,
+    {"PACSNODE_DURABILITY": "none"},
+    name="pacsnode-none",
+    durability="none",
+    settings="durability: none",
+)
+ORTHANC = Peer(
+    "orthanc",
+    "ORTHANC",
+    "file",
+    f"{_PDU}, {_ORTHANC_THREADS} DICOM threads, no HTTP server, no plugins, "
+    "SyncStorageArea true as by default",
+    _prepare_orthanc,
+)
+DCMQRSCP = Peer(
+    "dcmqrscp",
+    "DCMQRSCP",
+    "none",
+    f"{_PDU}, no host lookup, a quota that is not reached; the more it has, the slower it is",
+    _prepare_dcmqrscp,
+)
+STORESCP = Peer(
+    "storescp", "ANY", "none", f"--fork, {_PDU}, writes files, has no catalog", _prepare_storescp
+)
+# The ceiling: as fast as the senders of this machine are without anybody who keeps anything.
+DISCARD = Peer("discard", "DCMQRSCP", "discards all", "dcmqrscp --ignore", _prepare_discard)
 PEERS = (
-    Peer("pacsnode", "PACSNODE", "file and catalog", "defaults", _prepare_pacsnode),
+    PACSNODE,
+    PACSNODE_FILE,
+    PACSNODE_NONE,
+    ORTHANC,
+    DCMQRSCP,
+    STORESCP,
     Peer(
-        "dcmqrscp",
-        "DCMQRSCP",
-        "nothing",
-        "PDUs of up to 128 KiB, no host lookup, a quota that is not reached",
-        _prepare_dcmqrscp,
+        "storescp-bits",
+        "ANY",
+        "none",
+        "as storescp, with --bit-preserving",
+        _prepare_storescp_bit_preserving,
     ),
-    # The ceiling: as fast as the senders of this machine are without anybody who keeps anything.
-    Peer("discard", "DCMQRSCP", "discards all", "dcmqrscp --ignore", _prepare_discard),
+    DISCARD,
 )
 
 
@@ -128,8 +233,8 @@ def running(peer: Peer, folder: Path, environment: Mapping[str, str]) -> Iterato
         PeerError: it ended, or accepts no association.
     """
     folder.mkdir(parents=True)
-    server = Server(peer, _free_port())
-    launch = peer.prepare(folder, server.port)
+    port = free_port()
+    launch = peer.prepare(folder, port)
     log_file = folder / "log"
     with log_file.open("wb") as log:
         process = subprocess.Popen(
@@ -141,11 +246,19 @@ def running(peer: Peer, folder: Path, environment: Mapping[str, str]) -> Iterato
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+    server = Server(peer, port, process.pid)
     try:
         _wait_until_it_accepts(server, process, log_file)
         yield server
     finally:
         _stop(process)
+
+
+def free_port() -> int:
+    """Return a port of loopback that nobody uses at the moment."""
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        return int(probe.getsockname()[1])
 
 
 def _wait_until_it_accepts(
@@ -154,8 +267,8 @@ def _wait_until_it_accepts(
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         try:
-            set_up_seconds(server.address, server.peer.ae_title)
-        except (OSError, SetUpError):
+            set_up_seconds(server.address, server.peer.ae_title, USUAL)
+        except (OSError, RequestorError):
             time.sleep(0.05)
         else:
             return
@@ -172,9 +285,3 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])

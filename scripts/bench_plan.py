@@ -1,78 +1,38 @@
-"""What is measured, in which order, so that no peer gets the better conditions.
+"""How many instances a second each peer takes, measured so that none gets the better conditions.
 
-How it works. For each environment, kind of object and number of associations, all peers are started
-with nothing stored. A short warm-up tells how many instances each takes in the time that a
-measurement should last. Then they are measured in turn, so that a slow minute of the machine
-hits all of them, and each measurement begins with nothing left to be written to the disk.
+How it works. For each kind of object and number of associations, all peers are started with
+nothing stored. A warm-up tells how many instances each takes in the time that a measurement should
+last. Then they are measured in turn, so that a slow minute of the machine hits all of them, and
+each measurement begins with nothing left to be written to the disk.
 """
 
-import os
-import shutil
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from itertools import count
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from bench_objects import ObjectKind, Template
-from bench_peers import Peer, Server, running
-from bench_senders import Sending, send
-from bench_set_up import set_up_seconds
-
-_WARM_UP_INSTANCES = 4  # for each association
-_LEAST_INSTANCES = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Environment:
-    """What the environment of servers and senders says about Nagle's algorithm.
-
-    Attributes:
-        name: for the command line.
-        title: for the tables.
-        variables: added to the environment.
-    """
-
-    name: str
-    title: str
-    variables: Mapping[str, str] = field(default_factory=dict)
-
-
-ENVIRONMENTS = (
-    Environment("stock", "Stock senders and servers (Nagle's algorithm on in DCMTK)"),
-    Environment("nodelay", "TCP_NODELAY=1 for senders and servers", {"TCP_NODELAY": "1"}),
-)
+from bench_figures import Figure
+from bench_objects import CT, LARGE, SMALL, ObjectKind, Template
+from bench_peers import DCMQRSCP, ORTHANC, PACSNODE, PACSNODE_FILE, PACSNODE_NONE, STORESCP, Peer
+from bench_senders import Sending
+from bench_workspace import NODELAY, STOCK, Environment, Workspace
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to measure.
+    """One table of rates.
 
     Attributes:
-        peers: the first one is compared with the others.
-        environments: one table each.
+        environment: of servers and senders.
         kinds: of objects.
         associations: how many at the same time, ascending.
-        runs: measurements of each cell of a table.
-        run_seconds: how long a measurement should last.
-        set_ups: associations to set up for each peer.
+        peers: the columns.
     """
 
-    peers: Sequence[Peer]
-    environments: Sequence[Environment]
+    environment: Environment
     kinds: Sequence[ObjectKind]
     associations: Sequence[int]
-    runs: int
-    run_seconds: float
-    set_ups: int
-
-    @property
-    def steps(self) -> int:
-        """How often `measure` reports progress."""
-        cells = len(self.kinds) * len(self.associations) * (self.runs + 1) + 1
-        return len(self.environments) * cells * len(self.peers)
+    peers: Sequence[Peer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +51,10 @@ class Row:
         """Return the median of the rates of a peer."""
         return statistics.median(self.rates(peer))
 
+    def ratio(self, peer: Peer, other: Peer) -> float:
+        """Return how many times as fast as another a peer is; not a number if that took nothing."""
+        return self.rate(peer) / self.rate(other) if self.rate(other) else float("nan")
+
     def failed(self, peer: Peer) -> int:
         """Return how many instances were not acknowledged, in all runs together."""
         return sum(each.offered - each.acknowledged for each in self.sendings[peer.name])
@@ -102,135 +66,125 @@ class Row:
     def sender_load(self, peer: Peer) -> float:
         """Return how many cores the senders kept busy: 1.0 is one."""
         busy = sum(each.sender_cpu_seconds for each in self.sendings[peer.name])
-        return busy / sum(each.seconds for each in self.sendings[peer.name])
+        passed = sum(each.seconds for each in self.sendings[peer.name])
+        return busy / passed if passed else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """All that was measured in one environment.
+    """The rates that a plan asked for, its rows in order."""
 
-    Attributes:
-        environment: which.
-        rows: in the order of the plan.
-        set_up_seconds: of each association that was set up, by name of the peer.
-    """
-
-    environment: Environment
+    plan: Plan
     rows: list[Row]
-    set_up_seconds: Mapping[str, list[float]]
 
 
 @dataclass(frozen=True, slots=True)
-class Folders:
-    """Where the bench writes.
+class Comparison:
+    """How many times as fast as another a peer is to be.
 
     Attributes:
-        servers: what is kept; the disk that is measured.
-        objects: what is sent; in memory if possible, so that it keeps no disk busy.
+        peer: which.
+        other: which.
+        least: by names of environment and kind of object, then by number of associations.
     """
 
-    servers: Path
-    objects: Path
+    peer: Peer
+    other: Peer
+    least: Mapping[tuple[str, str], Mapping[int, float]]
+
+    def least_for(self, environment: Environment, row: Row) -> float | None:
+        """Return the aim for a row of an environment's table, if there is one."""
+        by_associations = self.least.get((environment.name, row.kind.name), {})
+        return by_associations.get(row.associations)
 
 
-def measure(plan: Plan, folders: Folders, progress: Callable[[str], None]) -> Iterator[Table]:
-    """Carry out a plan, one table after the other.
+_STOCK_AIMS = {
+    (STOCK.name, CT.name): {1: 10.0, 4: 5.0, 16: 2.5},
+    (STOCK.name, SMALL.name): {1: 10.0, 4: 5.0, 16: 2.5},
+}
+COMPARISONS = (
+    Comparison(
+        PACSNODE,
+        ORTHANC,
+        {
+            **_STOCK_AIMS,
+            (NODELAY.name, CT.name): {1: 1.5, 4: 1.5, 16: 1.5},
+            (NODELAY.name, SMALL.name): {1: 1.0, 4: 1.0, 16: 1.0},
+            (NODELAY.name, LARGE.name): {1: 4.0},
+        },
+    ),
+    Comparison(PACSNODE, DCMQRSCP, _STOCK_AIMS),
+    # The same promise on both sides.
+    Comparison(PACSNODE_FILE, ORTHANC, {}),
+    Comparison(
+        PACSNODE_NONE,
+        STORESCP,
+        {(NODELAY.name, CT.name): {1: 0.9, 4: 0.9}, (NODELAY.name, SMALL.name): {1: 0.6, 4: 0.6}},
+    ),
+)
 
-    Args:
-        plan: what to measure.
-        folders: where to write; what is written there is removed again.
-        progress: called with a few words before each step.
+
+def measure_rates(plan: Plan, workspace: Workspace) -> Table:
+    """Carry out a plan.
 
     Raises:
         PeerError: a server did not start.
         SendError: the senders could not be run.
     """
-    for environment in plan.environments:
-        bench = _Bench(plan, folders, progress, _variables(environment))
-        set_ups = bench.set_ups()
-        rows = [
-            bench.row(kind, associations)
-            for kind in plan.kinds
-            for associations in plan.associations
-        ]
-        yield Table(environment, rows, set_ups)
+    rows = [
+        _measure_row(plan, kind, associations, workspace)
+        for kind in plan.kinds
+        for associations in plan.associations
+    ]
+    return Table(plan, rows)
 
 
-def _variables(environment: Environment) -> dict[str, str]:
-    """Return this process's environment without what would change a server or a sender."""
-    clean = {
-        name: value
-        for name, value in os.environ.items()
-        if name != "TCP_NODELAY" and not name.startswith(("PACSNODE_", "DCM", "TCP_BUFFER"))
-    }
-    if dictionary := os.environ.get("DCMDICTPATH"):  # DCMTK may have its data dictionary elsewhere
-        clean["DCMDICTPATH"] = dictionary
-    return {**clean, **environment.variables}
+def comparisons_of(plan: Plan) -> list[Comparison]:
+    """Return the comparisons whose peers are both in a plan."""
+    return [each for each in COMPARISONS if {each.peer, each.other} <= set(plan.peers)]
 
 
-@dataclass(frozen=True, slots=True)
-class _Bench:
-    """Carries out the part of a plan that belongs to one environment."""
+def ratios(table: Table) -> list[Figure]:
+    """Return the ratios of a table for which there is an aim."""
+    return [
+        Figure(
+            f"{comparison.peer.name} / {comparison.other.name}, {table.plan.environment.name}, "
+            f"{row.kind.name}, {_associations(row.associations)}",
+            row.ratio(comparison.peer, comparison.other),
+            "times",
+            at_least=least,
+        )
+        for comparison in comparisons_of(table.plan)
+        for row in table.rows
+        if (least := comparison.least_for(table.plan.environment, row)) is not None
+    ]
 
-    plan: Plan
-    folders: Folders
-    progress: Callable[[str], None]
-    variables: Mapping[str, str]
-    series: Iterator[int] = field(default_factory=count)
 
-    def set_ups(self) -> dict[str, list[float]]:
-        """Set up associations, the peers in turn; return the seconds by name of the peer."""
-        seconds: dict[str, list[float]] = {peer.name: [] for peer in self.plan.peers}
-        with self._servers() as servers:
+def _measure_row(plan: Plan, kind: ObjectKind, associations: int, workspace: Workspace) -> Row:
+    """Measure all peers with one kind of object and number of associations."""
+    template = Template(kind)
+    sendings: dict[str, list[Sending]] = {peer.name: [] for peer in plan.peers}
+
+    def say(peer: Peer) -> None:
+        workspace.progress(
+            f"{plan.environment.name}, {kind.name}, {_associations(associations)}: {peer.name}"
+        )
+
+    with workspace.servers(plan.peers, plan.environment) as servers:
+        instances = {}
+        for server in servers:
+            say(server.peer)
+            instances[server.peer.name] = workspace.instances_for(
+                server, template, associations, plan.environment
+            )
+        for _ in range(workspace.runs):
             for server in servers:
-                self.progress(f"{server.peer.name}: association set-up")
-            for _ in range(self.plan.set_ups):
-                for server in servers:
-                    took = set_up_seconds(server.address, server.peer.ae_title)
-                    seconds[server.peer.name].append(took)
-        return seconds
+                say(server.peer)
+                each = [instances[server.peer.name]] * associations
+                sending = workspace.send(server, template, each, plan.environment)
+                sendings[server.peer.name].append(sending)
+    return Row(kind, associations, sendings)
 
-    def row(self, kind: ObjectKind, associations: int) -> Row:
-        """Measure all peers with one kind of object and number of associations."""
-        template = Template(kind)
-        sendings: dict[str, list[Sending]] = {peer.name: [] for peer in self.plan.peers}
-        with self._servers() as servers:
-            counts = {}
-            for server in servers:
-                warm_up = self._send(server, template, associations, _WARM_UP_INSTANCES)
-                counts[server.peer.name] = self._count(kind, associations, warm_up.rate)
-            for _ in range(self.plan.runs):
-                for server in servers:
-                    sending = self._send(server, template, associations, counts[server.peer.name])
-                    sendings[server.peer.name].append(sending)
-        return Row(kind, associations, sendings)
 
-    def _count(self, kind: ObjectKind, associations: int, rate: float) -> int:
-        """Return how many instances each association sends in a measurement."""
-        wanted = min(rate * self.plan.run_seconds, kind.most_instances)
-        return max(round(wanted / associations), _LEAST_INSTANCES)
-
-    def _send(self, server: Server, template: Template, associations: int, each: int) -> Sending:
-        self.progress(f"{server.peer.name}: {template.kind.name}, {associations} associations")
-        folder = self.folders.objects / "objects"
-        try:
-            batches = [
-                template.write_series(folder / str(number), next(self.series), each)
-                for number in range(associations)
-            ]
-            # Else a server that syncs would have to write what another one has left.
-            os.sync()
-            return send(server, batches, self.folders.objects / "senders", self.variables)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-
-    @contextmanager
-    def _servers(self) -> Iterator[list[Server]]:
-        """Run all peers, with nothing stored, during the block."""
-        with ExitStack() as stack:
-            servers = []
-            for peer in self.plan.peers:
-                folder = self.folders.servers / peer.name
-                stack.callback(shutil.rmtree, folder, ignore_errors=True)
-                servers.append(stack.enter_context(running(peer, folder, self.variables)))
-            yield servers
+def _associations(number: int) -> str:
+    return "1 association" if number == 1 else f"{number} associations"

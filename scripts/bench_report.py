@@ -1,70 +1,103 @@
 """The tables of the bench, for a terminal or as Markdown."""
 
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bench_figures import Figure
 from bench_machine import Machine
 from bench_peers import Peer
-from bench_plan import Plan, Row, Table
+from bench_plan import Comparison, Row, Table, comparisons_of
+from bench_workspace import Workspace
 from rich.console import Console
 from rich.table import Table as RichTable
 
-_MILLISECONDS_PER_SECOND = 1000
-_PERCENTILE = 95
 _BEARABLE_CORES = 0.3  # the kernel, which syncs for the servers, needs some of it
-_NARROWEST = 120  # columns; wide enough for three peers where the output is no terminal
+_FEW = 10  # a second; fewer are told with digits behind the point
+_NARROWEST = 160  # columns; wide enough for all peers where the output is no terminal
 
 
 @dataclass(frozen=True, slots=True)
 class _Grid:
-    """A table as text, not laid out yet."""
+    """A table as text, not laid out yet.
+
+    Attributes:
+        title: above it.
+        header: the titles of the columns.
+        rows: the cells.
+        text_columns: places of those that are not numbers.
+    """
 
     title: str
     header: list[str]
     rows: list[list[str]]
+    text_columns: frozenset[int] = frozenset({0})
+
+    def is_text(self, column: int) -> bool:
+        """Tell whether a column is to be read from the left."""
+        return column in self.text_columns
 
 
 class Report:
     """Prints what was measured, in one of two forms."""
 
-    def __init__(self, plan: Plan, *, as_markdown: bool) -> None:
+    def __init__(self, workspace: Workspace, *, as_markdown: bool) -> None:
         """Print to standard output."""
-        self._peers = plan.peers
+        self._workspace = workspace
         self._as_markdown = as_markdown
         self._console = Console(soft_wrap=True, highlight=False)
         if not self._console.is_terminal:
             self._console.width = _NARROWEST
-        self._plan = plan
 
     def print_table(self, table: Table) -> None:
-        """Print the two tables of one environment."""
-        self._print_grid(_rates(table, self._peers))
-        self._print_grid(_set_ups(table, self._peers))
-        self._print_lines([*_failures(table, self._peers), _sender_load(table, self._peers)])
+        """Print the rates of all peers, and the ratios of those that are compared."""
+        self._print_grid(_rates(table))
+        comparisons = comparisons_of(table.plan)
+        if comparisons:
+            self._print_grid(_ratios(table, comparisons))
+        self._print_lines([*_failures(table), _sender_load(table)])
 
-    def print_remarks(self, machine: Machine, foreign_cores: float) -> None:
+    def print_figures(self, figures: Sequence[Figure]) -> None:
+        """Print what is no rate."""
+        rows = [[each.what, each.measured, each.remark] for each in figures]
+        if rows:
+            self._print_grid(
+                _Grid("Further measures", ["", "measured", "how"], rows, frozenset({0, 2}))
+            )
+
+    def print_failures(self, failures: Sequence[str]) -> None:
+        """Print what could not be measured, and why."""
+        self._print_lines([f"Not measured: {' '.join(failure.split())}" for failure in failures])
+
+    def print_aims(self, aims: Sequence[Figure]) -> None:
+        """Print which aims are met."""
+        rows = [
+            [each.what, each.aim, each.measured, "yes" if each.is_met else "no"] for each in aims
+        ]
+        if rows:
+            self._print_grid(_Grid("Aims", ["", "aim", "measured", "met"], rows))
+
+    def print_remarks(
+        self, tables: Sequence[Table], machine: Machine, foreign_cores: float
+    ) -> None:
         """Print what one has to know to read the tables.
 
         Args:
-            machine: where they come from.
+            tables: of rates.
+            machine: where all comes from.
             foreign_cores: how many cores others kept busy meanwhile.
         """
-        plan = self._plan
-        lines = [
-            (
-                f"Medians of {plan.runs} interleaved runs, in brackets the lowest and the highest; "
-                "only instances answered with Success count. Each row starts with empty servers; "
-                "one dcmsend for each association, on the same machine as the servers. "
-                "In the heading: what is on the disk before Success is answered."
-            ),
-            (
-                "Association set-up: from the TCP connect to the A-ASSOCIATE-AC, 128 contexts with "
-                f"3 Transfer Syntaxes each, {plan.set_ups} associations one after the other."
-            ),
-            *(f"{peer.name}: {peer.settings}." for peer in self._peers),
-            *machine.lines,
-        ]
+        lines = []
+        if tables:
+            lines.append(
+                f"Rates: medians of {self._workspace.runs} interleaved runs, in brackets the "
+                "lowest and the highest; only instances answered with Success count. Each row "
+                "starts with empty servers; one dcmsend for each association, on the same machine "
+                "as the servers; the time counts in which all of them are at work. In the heading: "
+                "what is on the disk before Success is answered."
+            )
+        peers = {peer.name: peer for table in tables for peer in table.plan.peers}
+        lines += [f"{peer.name}: {peer.settings}." for peer in peers.values()]
+        lines += machine.lines
         if machine.is_disk_volatile:
             lines.append("Caution: this file system may not be on a disk; see --folder.")
         if foreign_cores > _BEARABLE_CORES:
@@ -80,14 +113,18 @@ class Report:
             return
         table = RichTable(title=grid.title, title_justify="left", title_style="bold")
         for place, title in enumerate(grid.header):
-            table.add_column(title, justify="right" if place else "left")
+            table.add_column(title, justify="left" if grid.is_text(place) else "right")
         for row in grid.rows:
             table.add_row(*row)
         self._console.print(table)
 
     def _print_markdown(self, grid: _Grid) -> None:
         lines = [f"**{grid.title}**", "", _markdown_row(grid.header)]
-        lines.append("|---|" + "---:|" * (len(grid.header) - 1))
+        lines.append(
+            "|"
+            + "|".join("---" if grid.is_text(at) else "---:" for at in range(len(grid.header)))
+            + "|"
+        )
         lines += [_markdown_row(row) for row in grid.rows]
         print("\n".join(lines), end="\n\n")
 
@@ -101,57 +138,41 @@ class Report:
             print()
 
 
-def _rates(table: Table, peers: Sequence[Peer]) -> _Grid:
-    """Return the rates of all peers, then how often the first one's rate is another's."""
-    first, *others = peers
+def _rates(table: Table) -> _Grid:
+    peers = table.plan.peers
     header = ["instances/s", "associations"]
     header += [f"{peer.name} ({peer.durability})" for peer in peers]
-    header += [f"{first.name} / {other.name}" for other in others]
     rows = [
-        [row.kind.title, str(row.associations)]
-        + [_rate(row, peer) for peer in peers]
-        + [_ratio(row.rate(first), row.rate(other)) for other in others]
+        [row.kind.title, str(row.associations), *(_rate(row, peer) for peer in peers)]
         for row in table.rows
     ]
-    return _Grid(table.environment.title, header, rows)
+    return _Grid(f"Rates, {table.plan.environment.title}", header, rows)
 
 
 def _rate(row: Row, peer: Peer) -> str:
     rates = row.rates(peer)
-    spread = f" ({min(rates):.0f} to {max(rates):.0f})" if len(rates) > 1 else ""
+    digits = 0 if min(rates) > _FEW else 2
+    spread = f" ({min(rates):.{digits}f} to {max(rates):.{digits}f})" if len(rates) > 1 else ""
     mark = f" [{row.failed(peer)} failed]" if row.failed(peer) else ""
-    return f"{row.rate(peer):.0f}{spread}{mark}"
+    return f"{row.rate(peer):.{digits}f}{spread}{mark}"
 
 
-def _ratio(dividend: float, divisor: float) -> str:
-    return f"{dividend / divisor:.2f}" if divisor else "-"
-
-
-def _set_ups(table: Table, peers: Sequence[Peer]) -> _Grid:
-    header = ["association set-up", *(peer.name for peer in peers)]
-    milliseconds = [
-        [seconds * _MILLISECONDS_PER_SECOND for seconds in table.set_up_seconds[peer.name]]
-        for peer in peers
+def _ratios(table: Table, comparisons: Sequence[Comparison]) -> _Grid:
+    header = ["times as fast", "associations"]
+    header += [f"{each.peer.name} / {each.other.name}" for each in comparisons]
+    rows = [
+        [row.kind.title, str(row.associations)]
+        + [f"{row.ratio(each.peer, each.other):.2f}" for each in comparisons]
+        for row in table.rows
     ]
-    return _Grid(
-        f"{table.environment.title}: association set-up",
-        header,
-        [
-            ["median", *(f"{statistics.median(each):.1f} ms" for each in milliseconds)],
-            [f"p{_PERCENTILE}", *(f"{_percentile(each):.1f} ms" for each in milliseconds)],
-        ],
-    )
+    return _Grid(f"Ratios, {table.plan.environment.title}", header, rows)
 
 
-def _percentile(values: Sequence[float]) -> float:
-    return statistics.quantiles(values, n=100, method="inclusive")[_PERCENTILE - 1]
-
-
-def _failures(table: Table, peers: Sequence[Peer]) -> list[str]:
+def _failures(table: Table) -> list[str]:
     """Return a line for each peer and row where something went wrong, and what it was."""
     lines = []
     for row in table.rows:
-        for peer in peers:
+        for peer in table.plan.peers:
             if row.failed(peer):
                 offered = sum(each.offered for each in row.sendings[peer.name])
                 causes = "; ".join(
@@ -164,9 +185,9 @@ def _failures(table: Table, peers: Sequence[Peer]) -> list[str]:
     return lines
 
 
-def _sender_load(table: Table, peers: Sequence[Peer]) -> str:
+def _sender_load(table: Table) -> str:
     """Return a line that tells whether the senders may have been what limits the rates."""
-    cores = max(row.sender_load(peer) for row in table.rows for peer in peers)
+    cores = max(row.sender_load(peer) for row in table.rows for peer in table.plan.peers)
     return f"The senders together used at most {cores:.1f} cores in a row of this table."
 
 

@@ -1,7 +1,7 @@
 """Sending with DCMTK's dcmsend, one process for each association, timed by its own log.
 
-The time of a measurement runs from the first A-ASSOCIATE-RQ to the last response, whatever the
-tool does before and after. Only what was answered with Success counts.
+What the tool does before its A-ASSOCIATE-RQ and after its last response does not count. Only what
+was answered with Success counts.
 """
 
 import resource
@@ -9,7 +9,7 @@ import subprocess
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench_peers import Server
@@ -18,6 +18,7 @@ _TIMEOUT_SECONDS = 120
 _LOG_PATTERN = "%D{%s.%Q} %p %m%n"
 _BEGINNING = "Requesting Association"
 _RESPONSE = "Received C-STORE Response ("
+_ENOUGH_TOGETHER = 0.3  # of the whole time
 _SUCCESS = "Received C-STORE Response (Success)"
 
 
@@ -32,21 +33,22 @@ class Sending:
     Attributes:
         offered: instances to be sent.
         acknowledged: instances answered with Success.
-        seconds: from the first A-ASSOCIATE-RQ to the last response.
+        began_at: when the first A-ASSOCIATE-RQ was about to be sent, in seconds since the epoch.
+        seconds: from then to the last response.
+        rate: acknowledged instances a second, while all senders were at work.
+        most_at_once: associations that were under way at the same time.
         sender_cpu_seconds: processor time of all senders together.
         failures: how often what went wrong.
     """
 
     offered: int
     acknowledged: int
+    began_at: float
     seconds: float
+    rate: float
+    most_at_once: int
     sender_cpu_seconds: float
     failures: Counter[str]
-
-    @property
-    def rate(self) -> float:
-        """Acknowledged instances for each second."""
-        return self.acknowledged / self.seconds
 
 
 def send(
@@ -110,23 +112,82 @@ def _cpu_seconds_of_ended_children() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def _read_logs(logs: Sequence[Path], offered: int, cpu_seconds: float) -> Sending:
-    begun, answered, failures = [], [], Counter[str]()
-    acknowledged = 0
-    for log in logs:
-        for time_seconds, level, message in _lines(log):
-            if message == _BEGINNING:
-                begun.append(time_seconds)
-            elif message.startswith(_RESPONSE):
-                answered.append(time_seconds)
-                acknowledged += message == _SUCCESS
-                failures[message.removeprefix("Received ")] += message != _SUCCESS
-            elif level in {"ERROR", "FATAL"}:
-                failures[_without_number(message)] += 1
-    if not begun:
+@dataclass(slots=True)
+class _Log:
+    """What one sender has written: when it did what, and what went wrong.
+
+    Attributes:
+        begun: when it was about to send the A-ASSOCIATE-RQ; empty if it never was.
+        answered: when each response came.
+        successes: those that were Success.
+        failures: how often what went wrong.
+    """
+
+    begun: list[float] = field(default_factory=list)
+    answered: list[float] = field(default_factory=list)
+    successes: list[float] = field(default_factory=list)
+    failures: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """From the A-ASSOCIATE-RQ to the last response."""
+        return self.begun[0], max(self.answered, default=self.begun[0])
+
+
+def _read_logs(paths: Sequence[Path], offered: int, cpu_seconds: float) -> Sending:
+    logs = [_read_log(path) for path in paths]
+    failures = sum((log.failures for log in logs), Counter[str]())
+    spans = [log.span for log in logs if log.begun]
+    if not spans:
         raise SendError(f"dcmsend has not requested an association: {dict(failures)}")
-    seconds = max(answered, default=begun[0]) - min(begun)
-    return Sending(offered, acknowledged, seconds or 1.0, cpu_seconds, +failures)
+    successes = [instant for log in logs for instant in log.successes]
+    began_at = min(begin for begin, _ in spans)
+    return Sending(
+        offered=offered,
+        acknowledged=len(successes),
+        began_at=began_at,
+        seconds=max(end for _, end in spans) - began_at,
+        rate=_rate(spans, successes),
+        most_at_once=_most_at_once(spans),
+        sender_cpu_seconds=cpu_seconds,
+        failures=failures,
+    )
+
+
+def _read_log(path: Path) -> _Log:
+    log = _Log()
+    for time_seconds, level, message in _lines(path):
+        if message == _BEGINNING:
+            log.begun.append(time_seconds)
+        elif message.startswith(_RESPONSE):
+            log.answered.append(time_seconds)
+            if message == _SUCCESS:
+                log.successes.append(time_seconds)
+            else:
+                log.failures[message.removeprefix("Received ")] += 1
+        elif level in {"ERROR", "FATAL"}:
+            log.failures[_without_number(message)] += 1
+    return log
+
+
+def _rate(spans: Sequence[tuple[float, float]], successes: Sequence[float]) -> float:
+    """Return how many instances a second were answered while all senders were at work.
+
+    To start many of them takes a good part of a second, and more beside a server that is busy; so
+    the time counts in which the associations were as many as they should be. If there is not
+    enough of it, because an association has failed or was starved, all of the time counts.
+    """
+    begins, ends = zip(*spans, strict=True)
+    whole = (min(begins), max(ends))
+    together = (max(begins), min(ends))
+    is_enough = together[1] - together[0] >= _ENOUGH_TOGETHER * (whole[1] - whole[0])
+    begin, end = together if is_enough else whole
+    count = sum(begin < instant <= end for instant in successes)
+    return count / (end - begin) if end > begin else 0.0
+
+
+def _most_at_once(spans: Sequence[tuple[float, float]]) -> int:
+    return max(sum(begin <= instant <= end for begin, end in spans) for instant, _ in spans)
 
 
 def _lines(log: Path) -> list[tuple[float, str, str]]:
