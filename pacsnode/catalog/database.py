@@ -29,6 +29,7 @@ _SQLITE_SCHEME: Final = "sqlite:///"
 _DURABLE, _NOT_DURABLE = "FULL", "NORMAL"
 # One for each association at work at the same moment; they are kept and used again.
 _UNLIMITED: Final = 0
+_CLOSE_SECONDS: Final = 1.0
 
 
 class CatalogDatabase:
@@ -122,10 +123,17 @@ class CatalogDatabase:
             raise CatalogError(f"catalog {self.path}: the file system does not allow a WAL")
 
     def close(self) -> None:
-        """Close all connections."""
-        self.peewee.close_all()  # type: ignore[attr-defined]  # of the pool, which has no types
-        with suppress(PeeweeException):  # a thread is still writing: it ends with the process
-            self.writer.close()
+        """Close all connections, unless a thread is still writing: it ends with the process.
+
+        That takes a turn: who is the last to close a database takes its WAL away, and locks out
+        whoever opens it at this moment.
+        """
+        if self._writers.is_busy(_CLOSE_SECONDS):
+            return
+        with self._writers.turn():
+            self.peewee.close_all()  # type: ignore[attr-defined]  # of the pool, which has no types
+            with suppress(PeeweeException):
+                self.writer.close()
         self._writers.close()
 
     def _failure(self, error: PeeweeException) -> CatalogError:
@@ -163,6 +171,13 @@ class _WriterQueue:
                 yield
             finally:
                 fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+
+    def is_busy(self, seconds: float) -> bool:
+        """Tell whether a thread of this process has the turn, and keeps it for so long."""
+        if not self._threads.acquire(timeout=seconds):
+            return True
+        self._threads.release()
+        return False
 
     def close(self) -> None:
         os.close(self._descriptor)
