@@ -46,10 +46,13 @@ from pacsnode.file_names import (
 from pacsnode.folders import FOLDER_MODE, make_folder
 from pacsnode.incoming_folder import IncomingFolder
 from pacsnode.study_folders import StudyFolders, unlink
+from pacsnode.write_back import WriteBack
 
 _FILE_MODE: Final = 0o640
 _COPY_LENGTH_BYTES: Final = 1024 * 1024
 _MOST_BUFFERS: Final = 1024  # that one call may write (IOV_MAX)
+_PIECE_BYTES: Final = 64 * 1024
+_BEGIN_LENGTH_BYTES: Final = 8 * 1024 * 1024
 _CHECKED_LENGTH_BYTES: Final = 64 * 1024 * 1024  # the reserve is looked at before each such part
 _NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
@@ -71,13 +74,17 @@ class IncomingFile:
     whoever recovers asks the catalog.
     """
 
-    def __init__(self, store: "FileStore", folders: StudyFolders, path: str) -> None:
+    def __init__(
+        self, store: "FileStore", folders: StudyFolders, write_back: WriteBack, path: str
+    ) -> None:
         self._store = store
         self._folders = folders
+        self._write_back = write_back
         self._path = path
         self._descriptor = -1  # open from the first byte until the file is kept
         self._length_bytes = 0
         self._checked_bytes = _CHECKED_LENGTH_BYTES
+        self._begun_bytes = 0  # which the kernel was asked to bring to the disk
         self._kept: str | None = None
 
     @property
@@ -104,7 +111,11 @@ class IncomingFile:
             if self._descriptor < 0:
                 flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
                 self._descriptor = os.open(self._path, flags, _FILE_MODE)
-            self._length_bytes += _write_all(self._descriptor, fragments)
+            self._length_bytes += _write_all(self._descriptor, fragments, self._length_bytes)
+            if self._length_bytes >= self._begun_bytes + _BEGIN_LENGTH_BYTES:
+                # While the next part arrives; else all of a large object would wait for the end.
+                self._write_back.begin(self._descriptor, self._begun_bytes)
+                self._begun_bytes = self._length_bytes
         except OSError as error:
             raise _failure("cannot write the file", error) from error
 
@@ -182,7 +193,7 @@ class IncomingFile:
             os.rename(self._path, with_place)  # noqa: PTH104 - for each instance that comes
             self._path = with_place
             self._kept = self._folders.link(self._path, place)
-            self._folders.sync_file(self._descriptor)
+            self._write_back.finish(self._descriptor, self._length_bytes)
             self._close()
         except OSError as error:
             raise _failure("cannot keep the file", error) from error
@@ -267,6 +278,7 @@ class FileStore:
         self._root = str(folder)
         self._reserve_bytes = reserve_bytes
         self._folders = StudyFolders(folder, is_durable=is_durable)
+        self._write_back = WriteBack(is_durable=is_durable)
         try:
             make_folder(folder, is_durable=is_durable)
             for path in (folder / "incoming", folder / STUDIES):
@@ -284,7 +296,7 @@ class FileStore:
             FileStoreError: the free space cannot be told.
         """
         self.check_free_space()
-        return IncomingFile(self, self._folders, self._incoming.new_path())
+        return IncomingFile(self, self._folders, self._write_back, self._incoming.new_path())
 
     def check_free_space(self) -> None:
         """Refuse to take more in if there is too little space.
@@ -385,6 +397,7 @@ class FileStore:
 
     def close(self) -> None:
         """Leave. What an interrupt has left in `incoming` is abandoned when the process ends."""
+        self._write_back.close()
         self._incoming.close()
 
 
@@ -425,22 +438,43 @@ class AbandonedFile:
         self.path.unlink(missing_ok=True)
 
 
-def _write_all(descriptor: int, fragments: Sequence[Buffer]) -> int:
-    """Write fragments and return how much that was.
+def _write_all(descriptor: int, fragments: Sequence[Buffer], position: int) -> int:
+    """Write fragments at the end of a file, where a position is, and return how much that was.
 
-    One call takes a limited number of them, and may write less than it is given (signals, limits).
+    One call may write less than it is given (signals, limits).
     """
     total = 0
-    for start in range(0, len(fragments), _MOST_BUFFERS):
-        some = fragments[start : start + _MOST_BUFFERS]
-        length = sum(map(len, some))
-        written = os.writev(descriptor, some)
+    for piece in _pieces(fragments, position):
+        length = sum(map(len, piece))
+        written = os.writev(descriptor, piece)
         if written < length:
-            rest = memoryview(b"".join(some))[written:]
+            rest = memoryview(b"".join(piece))[written:]
             while rest:
                 rest = rest[os.write(descriptor, rest) :]
         total += length
     return total
+
+
+def _pieces(fragments: Sequence[Buffer], position: int) -> Iterator[list[memoryview]]:
+    """Yield fragments in groups that one call may write, each up to a multiple of 64 KiB in a file.
+
+    For a longer write the kernel looks for memory in larger blocks, which are seldom at hand. On a
+    virtual machine that gives free memory back to its host, each has to be fetched from there: such
+    a write then takes ten times as long.
+    """
+    room_bytes = _PIECE_BYTES - position % _PIECE_BYTES
+    piece: list[memoryview] = []
+    for fragment in fragments:
+        left = memoryview(fragment)
+        while left:
+            piece.append(left[:room_bytes])
+            left = left[room_bytes:]
+            room_bytes -= len(piece[-1])
+            if not room_bytes or len(piece) == _MOST_BUFFERS:
+                yield piece
+                piece, room_bytes = [], room_bytes or _PIECE_BYTES
+    if piece:
+        yield piece
 
 
 def _failure(what: str, error: OSError) -> FileStoreError:

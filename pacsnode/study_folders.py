@@ -66,11 +66,6 @@ class StudyFolders:
             self._durable_folders.clear()
         self._durable_folders |= new_series
 
-    def sync_file(self, descriptor: int) -> None:
-        """Bring the content of an open file to the disk."""
-        if self._is_durable:
-            os.fsync(descriptor)
-
     def sync_path(self, path: str) -> None:
         """Bring a file's content, or a folder's names, to the disk."""
         if self._is_durable:

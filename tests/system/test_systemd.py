@@ -216,7 +216,11 @@ def test_socket_activation_starts_the_service(machine: Container) -> None:
     machine.run("systemctl", "start", "pacsnode.socket")
     try:
         assert _accepts(machine, "PACSNODE")
-        assert machine.unit_property(_SERVICE, "ActiveState") == "active"
+        # The first worker may answer before systemd has heard that the service is ready.
+        wait_until(
+            lambda: machine.unit_property(_SERVICE, "ActiveState") == "active",
+            "the service to be active",
+        )
     finally:
         machine.run("systemctl", "stop", "pacsnode.socket", _SERVICE)
 
