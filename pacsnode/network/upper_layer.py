@@ -9,7 +9,7 @@ bytes that trickle in do not put it off.
 
 A sender with Nagle's algorithm on, as nearly all have it, sends a message in small segments and
 waits for the acknowledgement of each, which the kernel would delay by 40 ms. So acknowledgement is
-asked for with each read; the kernel forgets the request soon.
+asked for before each wait; the kernel forgets the request soon.
 
 A connection may be a TLS socket: it is always read before it is waited for, so that what the TLS
 layer has decrypted already is not waited for again.
@@ -324,8 +324,6 @@ class UpperLayer:
         if not count:
             self._raise_if_interrupted()
             raise AssociationEnd("the peer has closed the connection")
-        if self._is_tcp:
-            self._connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         self._end += count
 
     def _raise_if_interrupted(self) -> None:
@@ -460,14 +458,17 @@ class UpperLayer:
         try:
             return operation(content)
         except BlockingIOError:
-            _wait(possible, deadline)
+            waiting_for = possible
         except ssl.SSLWantReadError:
-            _wait(self._readable, deadline)
+            waiting_for = self._readable
         except ssl.SSLWantWriteError:
-            _wait(self._writable, deadline)
+            waiting_for = self._writable
         except OSError as error:
             reason = f"connection lost: {error.strerror or type(error).__name__}"
             raise AssociationEnd(reason) from error
+        if self._is_tcp and waiting_for is self._readable:
+            self._connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        _wait(waiting_for, deadline)
         return None
 
 
