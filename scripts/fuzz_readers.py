@@ -1,0 +1,162 @@
+"""Targets of the fuzzer that need no connection: the readers of what a peer has encoded.
+
+Each takes any bytes. What it may raise for them is caught here; all else is a finding.
+"""
+
+import zlib
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from pacsnode.dicom.identifier import encode_match, parse_query, parse_retrieval
+from pacsnode.dicom.information_model import PATIENT_ROOT, STUDY_ROOT, InformationModel
+from pacsnode.dicom.instance import read_instance
+from pacsnode.dicom.status import DimseFailure
+from pacsnode.dicom.transfer_syntax import (
+    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
+    EXPLICIT_VR_BIG_ENDIAN,
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    IDENTIFIER_TRANSFER_SYNTAXES,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+    encoding_of,
+)
+from pacsnode.dicom.uid import is_valid_uid
+from pacsnode.network.associate import (
+    AssociateError,
+    encode_associate_accept,
+    read_associate_request,
+)
+from pacsnode.network.command_set import (
+    C_STORE_RQ,
+    CommandSetError,
+    encode_store_response,
+    read_command_set,
+    request_of,
+)
+from pacsnode.network.negotiation import (
+    APPLICATION_CONTEXT_NAME,
+    STORAGE_APPLICATION_INFORMATION,
+    AETitlePolicy,
+    AssociationPolicy,
+)
+from pacsnode.network.storage_sop_classes import STORAGE_SOP_CLASSES
+from scripts.fuzz_promise import demand
+
+POLICY: Final = AssociationPolicy(
+    ae_titles=frozenset({"PACSNODE"}),
+    remote_ae_titles=frozenset(),
+    called=AETitlePolicy.ANY,
+    calling=AETitlePolicy.ANY,
+    additional_sop_classes=frozenset(),
+)
+_PDU_HEADER_BYTES: Final = 6
+_MAXIMUM_LENGTH_BYTES: Final = 131_072
+_CONTEXT_ID: Final = 1
+_STATUS: Final = 0xC000
+_COMMENT: Final = "cannot understand"
+_OFFENDING_ELEMENT: Final = 0x00080018
+# The last is deflated here: a fuzzer cannot write a deflated stream that says much.
+_ENCODINGS: Final = (
+    (IMPLICIT_VR_LITTLE_ENDIAN, False),
+    (EXPLICIT_VR_LITTLE_ENDIAN, False),
+    (EXPLICIT_VR_BIG_ENDIAN, False),
+    (DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, False),
+    (DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, True),
+)
+
+
+def fuzz_associate_request(content: bytes) -> None:
+    """Read an A-ASSOCIATE-RQ without its header, and answer it.
+
+    Source: rules H-1 to H-4.
+    """
+    try:
+        request = read_associate_request(content)
+    except AssociateError:
+        return
+    POLICY.refusal(request)
+    contexts = POLICY.negotiate(request.contexts, request.declared)
+    ids = [context.context_id for context in request.contexts]
+    demand([context.context_id for context in contexts] == ids, "each context is answered")
+    extended = {
+        uid: STORAGE_APPLICATION_INFORMATION
+        for uid in request.extended
+        if uid in STORAGE_SOP_CLASSES
+    }
+    accepted = encode_associate_accept(
+        request, APPLICATION_CONTEXT_NAME, contexts, _MAXIMUM_LENGTH_BYTES, extended
+    )
+    length = int.from_bytes(accepted[2:_PDU_HEADER_BYTES], "big")
+    demand(length == len(accepted) - _PDU_HEADER_BYTES, "the length of the answer is right")
+
+
+def fuzz_command_set(content: bytes) -> None:
+    """Read a command set, make the request of it, and respond to a C-STORE.
+
+    Source: rule F-4.
+    """
+    try:
+        command_set = read_command_set(content)
+        request_of(command_set, _CONTEXT_ID, b"\0" * 8)
+        message_id = command_set.message_id
+    except CommandSetError:
+        return
+    if command_set.command_field == C_STORE_RQ:
+        encoded = encode_store_response(command_set, _STATUS, _COMMENT, [_OFFENDING_ELEMENT])
+        response = read_command_set(encoded)
+        demand(response.message_id_being_responded_to == message_id, "the Message ID comes back")
+        demand(
+            (response.affected_sop_class_uid, response.affected_sop_instance_uid)
+            == (command_set.affected_sop_class_uid, command_set.affected_sop_instance_uid),
+            "both UIDs come back",
+        )
+
+
+def fuzz_data_set(content: bytes) -> None:
+    """Read a data set: as an instance, a query or a retrieval, which the first byte chooses."""
+    if not content:
+        return
+    kind, choice = divmod(content[0], len(_ENCODINGS))
+    transfer_syntax_uid, is_to_be_deflated = _ENCODINGS[choice]
+    data_set = content[1:]
+    if is_to_be_deflated:
+        compressor = zlib.compressobj(1, wbits=-zlib.MAX_WBITS)
+        data_set = compressor.compress(data_set) + compressor.flush()
+    try:
+        _READERS[kind % len(_READERS)](data_set, transfer_syntax_uid)
+    except DimseFailure as failure:
+        demand(failure.comment.isascii(), "a comment is ASCII")
+
+
+def _read_instance(data_set: bytes, transfer_syntax_uid: str) -> None:
+    header = read_instance(data_set, transfer_syntax_uid)
+    uids = (
+        header.sop_class_uid,
+        header.sop_instance_uid,
+        header.study_instance_uid,
+        header.series_instance_uid,
+    )
+    demand(all(map(is_valid_uid, uids)), "the identifying UIDs are valid")
+    for value in header.values.values():
+        value.encode()  # what is no Unicode text would fail in the catalog
+
+
+def _read_query(model: InformationModel, identifier: bytes, transfer_syntax_uid: str) -> None:
+    encoding = encoding_of(transfer_syntax_uid)
+    query = parse_query(model, identifier, encoding)
+    if transfer_syntax_uid in IDENTIFIER_TRANSFER_SYNTAXES:
+        encode_match(query, {"InstanceAvailability": "ONLINE"}, "PACSNODE", encoding)
+
+
+def _read_retrieval(model: InformationModel, identifier: bytes, transfer_syntax_uid: str) -> None:
+    retrieval = parse_retrieval(model, identifier, encoding_of(transfer_syntax_uid))
+    demand(bool(retrieval.unique_keys[retrieval.level]), "a retrieval names what it wants")
+
+
+_READERS: Final[tuple[Callable[[bytes, str], None], ...]] = (
+    _read_instance,
+    partial(_read_query, PATIENT_ROOT),
+    partial(_read_query, STUDY_ROOT),
+    partial(_read_retrieval, PATIENT_ROOT),
+    partial(_read_retrieval, STUDY_ROOT),
+)
