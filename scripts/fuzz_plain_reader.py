@@ -12,6 +12,7 @@ from pacsnode.network.upper_layer import Abort
 _ASSOCIATE_RQ, _P_DATA_TF, _RELEASE_RQ, _ABORT = 1, 4, 5, 7
 _HEADER_BYTES: Final = 6
 _LONGEST_PDU_BYTES: Final = 2 * 1024 * 1024
+_LONGEST_ASSOCIATE_RQ_BYTES: Final = 256 * 1024
 
 
 class Part(NamedTuple):
@@ -74,6 +75,8 @@ def read_associate_request(stream: bytes) -> tuple[bytes | None, Abort | None]:
     if kind != _ASSOCIATE_RQ:
         # PS3.8 table 9-10, Sta2: AA-2 for an A-ABORT, else AA-1.
         return None, None if kind == _ABORT else Abort.BY_USER
+    if length > _LONGEST_ASSOCIATE_RQ_BYTES:
+        return None, Abort.BY_USER
     content = stream[_HEADER_BYTES : _HEADER_BYTES + length]
     return (content, None) if len(content) == length else (None, None)
 

@@ -116,7 +116,7 @@ class Scoreboard:
     def total_active(self) -> int:
         """Return the number of associations of the whole node.
 
-        Two workers that ask at the same moment may both see the last free place: a limit kept
-        with this number can be passed by at most one association for each other worker.
+        Who counts an association before he asks never lets in one too many; two that do so at the
+        same moment may both find the last place taken.
         """
         return sum(row.active for row in self._rows)

@@ -50,15 +50,19 @@ def run_worker(settings: Settings, context: WorkerContext) -> ExitCode:
         return ExitCode.CATALOG_UNUSABLE
     try:
         file_store = open_file_store(settings)
-        cleared = recover(file_store, catalog)
+        recovery = recover(file_store, catalog)
     except (FileStoreError, OSError) as error:
         _LOGGER.error("%s", error)  # noqa: TRY400
         return ExitCode.STORAGE_UNUSABLE
     except CatalogError as error:
         _LOGGER.error("%s", error)  # noqa: TRY400
         return ExitCode.CATALOG_UNUSABLE
-    if cleared:
-        _LOGGER.warning("cleared up %d files that a process that died had not finished", cleared)
+    if recovery.cleared:
+        _LOGGER.warning(
+            "cleared up %d files that a process that died had not finished", recovery.cleared
+        )
+    for failure in recovery.failures:
+        _LOGGER.warning("cannot clear up %s", failure)
     try:
         _serve(settings, context, Keeper(file_store, catalog, duplicate_policy(settings)))
     finally:
@@ -182,6 +186,7 @@ def _finish(
     while server.active and time.monotonic() < deadline:
         context.row.beat()
         if orders.has_to_drain:
+            server.drain()  # it may have been retiring until now
             server.abort_idle()
         server.accept(_DRAIN_LOOK_SECONDS)
     if server.active:
@@ -199,6 +204,7 @@ def _server(settings: Settings, context: WorkerContext, keeper: Keeper) -> Assoc
         keeper=keeper,
         catalog=keeper.catalog,
         remote_aes={remote.ae_title: remote for remote in settings.remote_aes},
+        ae_title=settings.ae_titles[0],
         limits=limits,
         result_limit=settings.query.result_limit,
         maximum_instance_bytes=settings.storage.maximum_instance_bytes,

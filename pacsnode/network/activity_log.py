@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from pacsnode.dicom.ae import RemoteAE
 from pacsnode.dicom.status import DimseFailure
+from pacsnode.dicom.uid import is_valid_uid
 from pacsnode.network.associate import PresentationContext
 from pacsnode.network.negotiation import ContextResult, Refusal
 from pacsnode.services.keep import Keeping, Outcome
@@ -24,14 +25,15 @@ def association_accepted(accepted: int, proposed: int) -> None:
 def contexts_refused(contexts: Iterable[PresentationContext]) -> None:
     """Presentation contexts are refused: what the requestor has of them will not arrive."""
     for context in contexts:
+        # What is no UID may be anything, also a name: it does not belong in a log.
+        sop_class = context.abstract_syntax
+        sop_class = sop_class if is_valid_uid(sop_class) else "without a valid UID"
         if context.result == ContextResult.ABSTRACT_SYNTAX_NOT_SUPPORTED:
-            _LOGGER.warning(
-                "context refused: SOP class %s is not supported", context.abstract_syntax
-            )
+            _LOGGER.warning("context refused: SOP class %s is not supported", sop_class)
         else:
             _LOGGER.warning(
                 "context refused: none of the transfer syntaxes offered for SOP class %s is kept",
-                context.abstract_syntax,
+                sop_class,
             )
 
 

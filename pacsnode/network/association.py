@@ -13,6 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final, Protocol
 
 from pacsnode.logs import label
@@ -27,6 +28,8 @@ from pacsnode.network.associate import (
 )
 from pacsnode.network.command_set import (
     C_CANCEL_RQ,
+    C_FIND_RQ,
+    C_MOVE_RQ,
     C_STORE_RQ,
     CommandSet,
     CommandSetError,
@@ -45,9 +48,13 @@ from pacsnode.network.storage_sop_classes import STORAGE_SOP_CLASSES
 from pacsnode.network.toolkit import AssociationLimits
 from pacsnode.network.upper_layer import Abort, AssociationEnd, Fragment, Timeouts, UpperLayer
 
-# Real command sets have some 200 bytes, real identifiers some hundred, but a list of UIDs is long.
+# Real command sets have some 200 bytes, real identifiers some hundred; but a list of UIDs is long:
+# 16,000 of them fit in. Decoded, an identifier takes up to forty times as much.
 _LONGEST_COMMAND_SET_BYTES: Final = 64 * 1024
-_LONGEST_IDENTIFIER_BYTES: Final = 16 * 1024 * 1024
+_LONGEST_IDENTIFIER_BYTES: Final = 1024 * 1024
+# A view of a fragment takes more memory than a tiny fragment.
+_MOST_PENDING_FRAGMENTS: Final = 256
+_WITH_IDENTIFIER: Final = frozenset({C_FIND_RQ, C_MOVE_RQ})
 # How long a peer may take to close the connection, once all is said.
 _LINGER_SECONDS: Final = 2.0
 
@@ -59,14 +66,21 @@ class Gate(Protocol):
         """Count an association that is requested; return why it is not let in, None if it is."""
 
     def leave(self, association: "AcceptedAssociation") -> None:
-        """Take note that an association, or a connection that never became one, is over."""
+        """Take note that an association is over; its connection may linger."""
+
+    def close(self, association: "AcceptedAssociation") -> None:
+        """Take note that a connection is closed, whether it became an association or not."""
 
 
 class Reception(Protocol):
-    """A C-STORE whose data set is arriving. Nothing here raises because of what arrives."""
+    """A C-STORE whose data set is arriving."""
 
     def append(self, fragments: Sequence[memoryview]) -> None:
-        """Take the next part of the data set; the fragments are not valid afterwards."""
+        """Take the next part of the data set; the fragments are not valid afterwards.
+
+        Raises:
+            AssociationEnd: it was refused, and does not end.
+        """
 
     def finish(self, last: Sequence[memoryview]) -> None:
         """Take the last part and respond."""
@@ -136,7 +150,8 @@ class AcceptedAssociation(threading.Thread):
             ),
         )
         self._contexts: dict[int, PresentationContext] = {}
-        self._cancelled_message_ids: set[int] = set()
+        self._served_message_id: int | None = None  # of a request that a C-CANCEL may name
+        self._is_cancelled = False
         # What came while a request was served, to be looked at when it is.
         self._next: tuple[int, CommandSet] | None = None
         self._end: AssociationEnd | None = None
@@ -151,7 +166,7 @@ class AcceptedAssociation(threading.Thread):
     @property
     def idle_seconds(self) -> float:
         """How long the peer has sent nothing."""
-        return time.monotonic() - self._upper_layer.last_heard_at
+        return time.monotonic() - self._upper_layer.last_active_at
 
     def run(self) -> None:
         """Serve the association to its end; runs in its own thread."""
@@ -164,8 +179,11 @@ class AcceptedAssociation(threading.Thread):
             self._upper_layer.send_abort(Abort.BY_USER)
             linger_seconds = _LINGER_SECONDS
         finally:
-            self._gate.leave(self)
-            self._upper_layer.close(linger_seconds)
+            try:
+                self._gate.leave(self)
+            finally:
+                self._upper_layer.close(linger_seconds)
+                self._gate.close(self)
 
     def end(self, reason: str) -> None:
         """Have it aborted, or its connection closed; called by another thread."""
@@ -192,31 +210,36 @@ class AcceptedAssociation(threading.Thread):
         self._look()
         return self._end is not None
 
-    def is_cancelled(self, message_id: int) -> bool:
+    def is_cancelled(self) -> bool:
         """Tell, while a request is served, whether a C-CANCEL for it has come (rule D-30)."""
         self._look()
-        return message_id in self._cancelled_message_ids
+        return self._is_cancelled
 
     def _look(self) -> None:
         """Take note of what has come while a request is served: a cancel, or the end.
 
         A further request waits, and with it whatever is behind it: nobody may send one now.
         """
-        while self._end is None and self._next is None and self._upper_layer.has_input():
-            try:
-                context_id, command_set = self._receive_command_set(is_within_message=True)
-                if command_set.command_field == C_CANCEL_RQ:
-                    self._note_cancel(command_set)
-                else:
-                    self._next = context_id, command_set
-            except AssociationEnd as end:
-                self._end = end
-
-    def _note_cancel(self, command_set: CommandSet) -> None:
         try:
-            self._cancelled_message_ids.add(command_set.message_id_being_responded_to)
+            self._upper_layer.raise_if_interrupted()
+            while not self._is_over_or_told and self._upper_layer.has_pdu():
+                context_id, command_set = self._receive_command_set(is_within_message=True)
+                if command_set.command_field != C_CANCEL_RQ:
+                    self._next = context_id, command_set
+                    break
+                self._context(context_id)
+                # A cancel that names another request belongs to nothing.
+                named = command_set.message_id_being_responded_to
+                self._is_cancelled = named == self._served_message_id
         except CommandSetError as error:
-            raise AssociationEnd(str(error), abort=Abort.BY_USER) from error
+            self._end = AssociationEnd(str(error), abort=Abort.BY_USER)
+        except AssociationEnd as end:
+            self._end = end
+
+    @property
+    def _is_over_or_told(self) -> bool:
+        """There is nothing more to be learnt while a request is served."""
+        return self._end is not None or self._next is not None or self._is_cancelled
 
     # --- the life of an association
 
@@ -235,10 +258,12 @@ class AcceptedAssociation(threading.Thread):
         self.called_ae_title = request.called_ae_title
         with label(self.label):
             try:
-                return self._serve_requested(request)
-            except AssociationEnd as end:  # while it was answered
+                is_accepted = self._answer(request)
+            except AssociationEnd as end:
                 activity_log.connection_without_request(end.reason)
                 return 0.0
+            del request  # it may be large, and is not needed any more
+            return self._serve_accepted() if is_accepted else _LINGER_SECONDS
 
     def _receive_request(self) -> AssociateRequest:
         content = self._upper_layer.receive_associate_request()
@@ -248,19 +273,25 @@ class AcceptedAssociation(threading.Thread):
             reason = f"the association request is damaged: {error}"
             raise AssociationEnd(reason, abort=Abort.BY_USER) from error
 
-    def _serve_requested(self, request: AssociateRequest) -> float:
-        started_at = time.monotonic()
+    def _answer(self, request: AssociateRequest) -> bool:
+        """Accept or reject; return whether it was accepted."""
         refusal = self._policy.refusal(request) or self._gate.admit(self)
         if refusal is not None:
             activity_log.association_rejected(refusal)
             self._upper_layer.send(encode_associate_reject(*refusal.rejection))
-            return _LINGER_SECONDS
+            return False
         self._accept(request)
+        return True
+
+    def _serve_accepted(self) -> float:
+        """Serve the association; return how many seconds the peer has to close the connection."""
+        started_at = time.monotonic()
         end = self._serve_messages()
         seconds = time.monotonic() - started_at
         if end.is_released:
             activity_log.association_released(seconds)
-            self._upper_layer.send_release_response()
+            with suppress(AssociationEnd):  # a peer that does not wait for it
+                self._upper_layer.send_release_response()
             return _LINGER_SECONDS
         activity_log.association_aborted(seconds, end.reason)
         if end.abort is None:
@@ -291,30 +322,38 @@ class AcceptedAssociation(threading.Thread):
             while self._end is None:
                 self._serve_message()
         except AssociationEnd as end:
-            return end
-        return self._end
+            self._end = end
+        # Tracebacks know this association, and would keep it until the collector comes.
+        self._end.__cause__ = self._end.__context__ = None
+        return self._end.with_traceback(None)
 
     def _serve_message(self) -> None:
+        self._upper_layer.raise_if_interrupted()
         context_id, command_set = self._next or self._receive_command_set(is_within_message=False)
         self._next = None
-        # A cancel that is here already belongs to a request before this one: requestors use a
-        # Message ID again (rule D-30).
-        self._cancelled_message_ids.clear()
-        context = self._contexts.get(context_id)
-        if context is None:  # rule H-18
-            reason = f"presentation context {context_id} was not accepted"
-            raise AssociationEnd(reason, abort=Abort.BY_USER)
+        context = self._context(context_id)
         self.is_at_work = True
         try:
             if command_set.command_field == C_STORE_RQ:
                 self._serve_store(context, command_set)
+            elif command_set.command_field in _WITH_IDENTIFIER:
+                self._serve_query(context, command_set)
             else:
                 self._serve_other(context, command_set)
         except CommandSetError as error:
             raise AssociationEnd(str(error), abort=Abort.BY_USER) from error
         finally:
+            self._upper_layer.touch()
             self.is_at_work = False
         self._upper_layer.rewind()
+
+    def _context(self, context_id: int) -> PresentationContext:
+        """Return an accepted context (rule H-18)."""
+        context = self._contexts.get(context_id)
+        if context is None:
+            reason = f"presentation context {context_id} was not accepted"
+            raise AssociationEnd(reason, abort=Abort.BY_USER)
+        return context
 
     def _serve_store(self, context: PresentationContext, command_set: CommandSet) -> None:
         reception = self._services.receive_instance(self, context, command_set)
@@ -330,8 +369,11 @@ class AcceptedAssociation(threading.Thread):
                 is_last = False
                 while not is_last:
                     fragment = self._receive_data_fragment(context.context_id)
-                    pending.append(fragment.content)
                     is_last = fragment.is_last
+                    if fragment.content:
+                        pending.append(fragment.content)
+                    if len(pending) > _MOST_PENDING_FRAGMENTS:
+                        append_pending()
             reception.finish(pending)
         except BaseException:
             reception.discard()
@@ -339,7 +381,8 @@ class AcceptedAssociation(threading.Thread):
         finally:
             self._upper_layer.on_full = None
 
-    def _serve_other(self, context: PresentationContext, command_set: CommandSet) -> None:
+    def _serve_query(self, context: PresentationContext, command_set: CommandSet) -> None:
+        """Serve a request that has an identifier, and may be cancelled."""
         identifier = bytearray()
         is_last = not command_set.has_data_set
         while not is_last:
@@ -348,10 +391,20 @@ class AcceptedAssociation(threading.Thread):
             is_last = fragment.is_last
             if len(identifier) > _LONGEST_IDENTIFIER_BYTES:
                 raise AssociationEnd("an identifier is too long", abort=Abort.BY_USER)
+        # A cancel that came before belonged to a request before: requestors use a Message ID again.
+        self._served_message_id, self._is_cancelled = command_set.message_id, False
+        request = request_of(command_set, context.context_id, bytes(identifier))
+        self._services.serve(self, context, request)
+
+    def _serve_other(self, context: PresentationContext, command_set: CommandSet) -> None:
+        """Serve a request that needs no data set, or is for no service of ours."""
+        is_last = not command_set.has_data_set
+        while not is_last:  # what nobody needs is read, and not kept
+            is_last = self._receive_data_fragment(context.context_id).is_last
         if command_set.is_response or command_set.command_field == C_CANCEL_RQ:
             return  # it belongs to nothing
         _ = command_set.message_id  # what has none cannot be answered
-        request = request_of(command_set, context.context_id, bytes(identifier))
+        request = request_of(command_set, context.context_id, b"")
         self._services.serve(self, context, request)
 
     def _receive_command_set(self, *, is_within_message: bool) -> tuple[int, CommandSet]:
@@ -359,6 +412,7 @@ class AcceptedAssociation(threading.Thread):
         fragment = self._upper_layer.receive_fragment(is_within_message=is_within_message)
         context_id = fragment.context_id
         command_set = bytearray()
+        deadline = time.monotonic() + self._limits.dimse_timeout_seconds
         while True:
             if not fragment.is_command or fragment.context_id != context_id:
                 raise AssociationEnd("a fragment is out of place", abort=Abort.BY_USER)
@@ -367,6 +421,9 @@ class AcceptedAssociation(threading.Thread):
                 raise AssociationEnd("a command set is too long", abort=Abort.BY_USER)
             if fragment.is_last:
                 break
+            if time.monotonic() > deadline:
+                reason = "a command set took longer than association.dimse_timeout_seconds"
+                raise AssociationEnd(reason, abort=Abort.BY_USER)
             fragment = self._upper_layer.receive_fragment(is_within_message=True)
         try:
             return context_id, read_command_set(bytes(command_set))

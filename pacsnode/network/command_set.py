@@ -21,6 +21,8 @@ from pynetdicom.pdu_primitives import P_DATA
 from pacsnode.dicom.uid import normalise_uid
 
 C_STORE_RQ: Final = 0x0001
+C_FIND_RQ: Final = 0x0020
+C_MOVE_RQ: Final = 0x0021
 C_CANCEL_RQ: Final = 0x0FFF
 _C_STORE_RSP: Final = 0x8001
 _RESPONSE: Final = 0x8000

@@ -15,7 +15,7 @@ from typing import Final
 from pynetdicom.dimse_primitives import C_ECHO, C_FIND, C_MOVE
 
 from pacsnode.catalog.catalog import Catalog
-from pacsnode.dicom.ae import RemoteAE
+from pacsnode.dicom.ae import RemoteAE, check_ae_title
 from pacsnode.dicom.identifier import encode_failed_list
 from pacsnode.dicom.information_model import (
     FIND_MODELS,
@@ -55,6 +55,7 @@ class Handlers:
         keeper: where instances are kept.
         catalog: where they are looked up.
         remote_aes: move destinations by AE title.
+        ae_title: the title of ours to use where the requestor called none that may be used.
         limits: of associations that we request.
         result_limit: answers to one C-FIND; 0 is no limit.
         maximum_instance_bytes: a longer data set is refused; 0 is no limit.
@@ -63,6 +64,7 @@ class Handlers:
     keeper: Keeper
     catalog: Catalog
     remote_aes: Mapping[str, RemoteAE]
+    ae_title: str
     limits: AssociationLimits
     result_limit: int
     maximum_instance_bytes: int
@@ -153,7 +155,7 @@ class Handlers:
             MoveContext(
                 file_store=self.keeper.file_store,
                 limits=self.limits,
-                calling_ae_title=association.called_ae_title,
+                calling_ae_title=self._own_ae_title(association.called_ae_title),
                 originator=MoveOriginator(association.calling_ae_title, request.MessageID),
                 priority=request.Priority,
                 is_cancelled=lambda: exchange.is_cancelled() or association.is_lost(),
@@ -167,6 +169,13 @@ class Handlers:
             state.final_status,
             time.monotonic() - started_at,
         )
+
+    def _own_ae_title(self, called_ae_title: str) -> str:
+        """Return the title that a C-MOVE was sent to, if it is one that may be used (E-15, H-2)."""
+        try:
+            return check_ae_title(called_ae_title)
+        except ValueError:
+            return self.ae_title
 
 
 class _StoreExchange:
@@ -230,23 +239,25 @@ class _StoreExchange:
             except Exception:  # noqa: BLE001 - see Handlers.serve
                 self._fail_unexpectedly()
         if self._failure is not None:
-            activity_log.request_refused(self._name, self._failure)
-            self._respond(
-                encode_store_response(
-                    self._command_set,
-                    self._failure.status,
-                    self._failure.comment,
-                    self._failure.offending_elements,
-                )
-            )
+            self._refuse(self._failure)
+            self._failure = None  # its traceback knows this exchange
 
     def discard(self) -> None:
         """Forget the data set: it will not arrive to its end."""
+        self._failure = None  # as above
         if self._reception is not None:
             try:
                 self._reception.discard()
             except FileStoreError as error:
                 activity_log.not_removed(str(error))
+
+    def _refuse(self, failure: DimseFailure) -> None:
+        activity_log.request_refused(self._name, failure)
+        self._respond(
+            encode_store_response(
+                self._command_set, failure.status, failure.comment, failure.offending_elements
+            )
+        )
 
     def _begin(self, handlers: Handlers, context: PresentationContext) -> Reception:
         if context.abstract_syntax in SERVICES_WITHOUT_PIXELS:
@@ -318,7 +329,7 @@ class _Exchange:
 
     def is_cancelled(self) -> bool:
         """Tell whether a C-CANCEL for this request has come (rule D-30)."""
-        return self.association.is_cancelled(self.request.MessageID)
+        return self.association.is_cancelled()
 
     def respond(self, status: int, **fields: object) -> None:
         """Send a response with a status and further fields of the primitive."""

@@ -8,6 +8,7 @@ while retiring, newer workers accept and this one only finishes.
 Source: PS3.8 9.1; rules H-1, H-3.
 """
 
+import errno
 import itertools
 import logging
 import selectors
@@ -32,6 +33,8 @@ _DRAIN_IDLE_SECONDS: Final = 2.0
 # many, a port scanner, keeps nobody out. But each has a thread and a descriptor.
 _MOST_SILENT_CONNECTIONS: Final = 500
 _PAUSE_SECONDS: Final = 0.05
+_OUT_OF_RESOURCES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_PEER_HAS_GONE: Final = frozenset({errno.ENOTCONN, errno.ECONNRESET, errno.EINVAL})
 
 
 class AssociationServer:
@@ -68,7 +71,7 @@ class AssociationServer:
         self._report_active = report_active
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
-        # Connections on which no association was requested yet, the oldest first, and associations.
+        # Connections without an association: before it is requested, and after it is over.
         self._connections: dict[AcceptedAssociation, None] = {}
         self._associations: set[AcceptedAssociation] = set()
         self._is_draining = False
@@ -122,22 +125,29 @@ class AssociationServer:
     def admit(self, association: AcceptedAssociation) -> Refusal | None:
         """Count an association that is requested; return why it is not let in, None if it is."""
         with self._lock:
+            if self._is_draining:
+                return SHUTTING_DOWN
+            # Counted first, so that another worker sees it before it looks itself.
+            self._report_active(len(self._associations) + 1)
+            if self._node_associations() > self._maximum_associations:
+                self._report_active(len(self._associations))
+                return TOO_MANY_ASSOCIATIONS
             self._connections.pop(association, None)
             self._associations.add(association)
-            self._report_active(len(self._associations))
-        if self._is_draining:
-            return SHUTTING_DOWN
-        # The one that asks is counted already.
-        if self._node_associations() > self._maximum_associations:
-            return TOO_MANY_ASSOCIATIONS
-        return None
+            return None
 
     def leave(self, association: AcceptedAssociation) -> None:
-        """Take note that an association, or a connection that never became one, is over."""
+        """Take note that an association is over; its connection may linger."""
+        with self._lock:
+            self._associations.discard(association)
+            self._connections.setdefault(association)
+            self._report_active(len(self._associations))
+
+    def close(self, association: AcceptedAssociation) -> None:
+        """Take note that a connection is closed, whether it became an association or not."""
         with self._lock:
             self._connections.pop(association, None)
             self._associations.discard(association)
-            self._report_active(len(self._associations))
 
     def _running(self) -> list[AcceptedAssociation]:
         with self._lock:
@@ -149,11 +159,12 @@ class AssociationServer:
         except (BlockingIOError, ConnectionAbortedError):
             return  # another worker was faster, or the peer has gone
         except OSError as error:
-            # Out of descriptors or memory: the connection waits in the backlog, others end first.
-            _LOGGER.warning("cannot accept a connection: %s", error.strerror)
-            self._end_oldest_connection("others need its place")
-            time.sleep(_PAUSE_SECONDS)
-            return
+            if error.errno in _OUT_OF_RESOURCES:
+                # The connection waits in the backlog; others end first.
+                _LOGGER.warning("cannot accept a connection: %s", error.strerror)
+                self._end_oldest_connection("others need its place")
+                time.sleep(_PAUSE_SECONDS)
+            return  # else the network has told of an error of this connection (accept(2))
         try:
             association = AcceptedAssociation(
                 connection,
@@ -163,8 +174,10 @@ class AssociationServer:
                 gate=self,
                 services=self._services,
             )
-        except OSError:
-            connection.close()  # the peer has gone before we looked at it
+        except OSError as error:
+            connection.close()
+            if error.errno not in _PEER_HAS_GONE:
+                _LOGGER.warning("cannot serve a connection: %s", error.strerror)
             return
         with self._lock:
             self._connections[association] = None
@@ -176,11 +189,11 @@ class AssociationServer:
         except RuntimeError as error:  # no more threads: the sender tries again later
             _LOGGER.warning("cannot serve a connection: %s", error)
             connection.close()
-            self.leave(association)
+            self.close(association)
 
     def _end_oldest_connection(self, reason: str) -> None:
         """Make room: whoever has been silent for longest is the least likely to say something."""
-        with self._lock:
+        with self._lock:  # so that it does not become an association meanwhile
             oldest = next(iter(self._connections), None)
-        if oldest is not None:
-            oldest.end(reason)
+            if oldest is not None:
+                oldest.end(reason)

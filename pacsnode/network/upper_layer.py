@@ -25,8 +25,9 @@ import select
 import socket
 import ssl
 import struct
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
@@ -48,11 +49,12 @@ _IS_COMMAND: Final = 1
 _IS_LAST: Final = 2
 
 _BUFFER_BYTES: Final = 256 * 1024
-# No setting allows longer ones; an A-ASSOCIATE-RQ has no announced limit, but never comes near.
-_LONGEST_PDU_BYTES: Final = 2 * 1024 * 1024
+_LONGEST_PDU_BYTES: Final = 2 * 1024 * 1024  # no setting lets peers send longer ones
+# 128 contexts, each with all transfer syntaxes there are, take 170 KB.
+_LONGEST_ASSOCIATE_RQ_BYTES: Final = 256 * 1024
 # PDVs of a peer that takes PDUs of any length.
 _LONGEST_SENT_PDU_BYTES: Final = 1024 * 1024
-_DRAIN_BYTES: Final = 64 * 1024
+_SENT_TOGETHER_BYTES: Final = 256 * 1024
 _LOOK_SECONDS: Final = 1.0
 _PRIVATE_MEMORY: Final = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 
@@ -134,7 +136,7 @@ class UpperLayer:
     """The acceptor's end of a connection; one thread uses it, but for `interrupt`.
 
     Attributes:
-        last_heard_at: when the last PDU began, on the monotonic clock.
+        last_active_at: when the last PDU began, or `touch` was called, on the monotonic clock.
         on_full: called before the contents of fragments handed out are overwritten; None if nobody
             holds any.
         peer_maximum_length_bytes: of the P-DATA-TF that the peer takes; 0 is no limit.
@@ -146,12 +148,13 @@ class UpperLayer:
         Raises:
             OSError: the peer has gone already.
         """
-        self.last_heard_at = time.monotonic()
+        self.last_active_at = time.monotonic()
         self.on_full: Callable[[], None] | None = None
         self.peer_maximum_length_bytes = 0
         self._connection = connection
         self._timeouts = timeouts
         self._interruption: AssociationEnd | None = None
+        self._closing = threading.Lock()  # so that nobody interrupts a descriptor used again
         self._is_tcp = connection.family in (socket.AF_INET, socket.AF_INET6)
         connection.settimeout(0)
         if self._is_tcp:
@@ -193,6 +196,9 @@ class UpperLayer:
             # An A-ABORT is never answered (AA-2).
             answer = None if kind == _ABORT else Abort.BY_USER
             raise AssociationEnd("the peer did not request an association", abort=answer)
+        if length > _LONGEST_ASSOCIATE_RQ_BYTES:
+            reason = f"the association request says that it has {length} bytes"
+            raise AssociationEnd(reason, abort=Abort.BY_USER)
         content = bytearray()
         while len(content) < length:
             if self._start == self._end:
@@ -239,19 +245,55 @@ class UpperLayer:
         if self._start == self._end:
             self._start = self._end = 0
 
-    def has_input(self) -> bool:
-        """Tell whether something has come that was not handed out; does not wait."""
-        if self._start < self._end or bool(self._readable.poll(0)):
-            return True
-        return isinstance(self._connection, ssl.SSLSocket) and self._connection.pending() > 0
+    def touch(self) -> None:
+        """Take note that a message was served until now: what is left of a PDU has time again."""
+        self.last_active_at = now = time.monotonic()
+        self._pdu_limit = self._pdu_limit._replace(deadline=now + self._timeouts.message_seconds)
+
+    def has_pdu(self) -> bool:
+        """Tell whether the rest of a PDU has come, or as much as the buffer holds; does not wait.
+
+        To be called while nobody holds a fragment.
+
+        Raises:
+            AssociationEnd: the connection is over, or was interrupted.
+        """
+        self.raise_if_interrupted()
+        self.rewind()
+        while self._end - self._start < min(self._expected_bytes(), _BUFFER_BYTES):
+            if self._end == _BUFFER_BYTES:
+                self._make_room()
+            room = self._buffer[self._end :]
+            count = self._attempt(self._connection.recv_into, room, self._readable, 0.0)
+            if count is None:
+                return False
+            self._take(count)
+        return True
+
+    def _expected_bytes(self) -> int:
+        """Return how many bytes make the rest of the PDU that has begun, or the next one."""
+        if self._pdu_left_bytes:
+            return self._pdu_left_bytes
+        if self._end - self._start < _PDU_HEADER.size:
+            return _PDU_HEADER.size
+        _, length = _PDU_HEADER.unpack_from(self._buffer, self._start)
+        return _PDU_HEADER.size + int(length)
 
     def interrupt(self, end: AssociationEnd) -> None:
-        """Have the thread that receives raise this; called by another thread."""
+        """Have the thread that uses the connection raise this; called by another thread."""
         self._interruption = end
-        with suppress(OSError):  # the peer was faster
-            # Not that of a TLS socket, which takes the TLS layer off: whatever the association's
-            # thread sends then would go in the clear.
+        with self._closing, suppress(OSError):  # the peer was faster, or it is closed
+            # Not the TLS layer's own method, which would take the TLS layer off.
             socket.socket.shutdown(self._connection, socket.SHUT_RD)
+
+    def raise_if_interrupted(self) -> None:
+        """Raise what `interrupt` was given, if it was called.
+
+        Raises:
+            AssociationEnd: see there.
+        """
+        if self._interruption is not None:
+            raise self._interruption
 
     def _begin_pdu(self, *, is_within_message: bool) -> None:
         """Take the header of a P-DATA-TF; any other PDU ends the association."""
@@ -262,7 +304,7 @@ class UpperLayer:
                 self.rewind()
                 seconds, reason = self._timeouts.idle_seconds, _IDLE
             self._receive_more(_Limit(time.monotonic() + seconds, reason, Abort.BY_USER))
-        self.last_heard_at = now = time.monotonic()
+        self.last_active_at = now = time.monotonic()
         self._pdu_limit = _Limit(now + self._timeouts.message_seconds, _SLOW, Abort.BY_USER)
         kind, length = self._receive_pdu_header(self._pdu_limit)
         if kind == _P_DATA_TF:
@@ -312,23 +354,33 @@ class UpperLayer:
 
     def _receive_more(self, limit: _Limit) -> None:
         """Read what the kernel has, and wait for something until the deadline."""
+        self.raise_if_interrupted()
         if self._end == _BUFFER_BYTES:
+            began_at = time.monotonic()
             self._make_room()
-        self._raise_if_interrupted()
+            # What we take to write it down is not the peer's time.
+            limit = self._postponed(limit, time.monotonic() - began_at)
         receive, room = self._connection.recv_into, self._buffer[self._end :]
         while (count := self._attempt(receive, room, self._readable, limit.deadline)) is None:
-            self._raise_if_interrupted()
+            self.raise_if_interrupted()
             # Only now that there is nothing: what lies in the kernel was not late, we were.
             if time.monotonic() > limit.deadline:
                 raise AssociationEnd(limit.reason, abort=limit.abort)
+        self._take(count)
+
+    def _take(self, count: int) -> None:
+        """Take note of how much was read."""
         if not count:
-            self._raise_if_interrupted()
+            self.raise_if_interrupted()
             raise AssociationEnd("the peer has closed the connection")
         self._end += count
 
-    def _raise_if_interrupted(self) -> None:
-        if self._interruption is not None:
-            raise self._interruption
+    def _postponed(self, limit: _Limit, seconds: float) -> _Limit:
+        """Return a limit that is so much later; also for the rest of the PDU, if it is that."""
+        later = limit._replace(deadline=limit.deadline + seconds)
+        if limit is self._pdu_limit:
+            self._pdu_limit = later
+        return later
 
     def _make_room(self) -> None:
         """Let go of what was handed out, and move the little that was not to the start."""
@@ -358,8 +410,10 @@ class UpperLayer:
                 deadline = now + self._timeouts.message_seconds
             elif now > deadline:
                 raise AssociationEnd("the peer takes nothing for association.dimse_timeout_seconds")
-            else:
-                self._raise_if_interrupted()
+            elif self._interruption is not None:
+                # In the middle of a PDU nothing else can be said any more.
+                is_whole = len(left) == len(content)
+                raise self._interruption if is_whole else AssociationEnd(self._interruption.reason)
 
     def send_message(self, context_id: int, command_set: bytes, data_set: bytes | None) -> None:
         """Send a message in as many P-DATA-TF as the peer's maximum length asks for.
@@ -369,32 +423,36 @@ class UpperLayer:
 
         Source: PS3.8 9.3.5, E.2; rule H-6.
         """
-        pdus = [*self._p_data(context_id, _IS_COMMAND, command_set)]
+        pending, pending_bytes = [], 0
+        contents = [(_IS_COMMAND, command_set)]
         if data_set is not None:
-            pdus += self._p_data(context_id, 0, data_set)
-        self.send(b"".join(pdus))
+            contents.append((0, data_set))
+        for control, content in contents:
+            for part in self._p_data(context_id, control, content):
+                pending.append(part)
+                pending_bytes += len(part)
+                if pending_bytes > _SENT_TOGETHER_BYTES:
+                    self.send(b"".join(pending))
+                    pending, pending_bytes = [], 0
+        self.send(b"".join(pending))
 
-    def _p_data(self, context_id: int, control: int, content: bytes) -> list[bytes]:
-        """Return headers and fragments of a command set or data set."""
+    def _p_data(self, context_id: int, control: int, content: bytes) -> Iterator[bytes]:
+        """Yield headers and fragments of a command set or data set."""
         maximum = self.peer_maximum_length_bytes or _LONGEST_SENT_PDU_BYTES
         # PS3.8 E.2: fragments have an even length; whoever takes less than one is given one.
         step = max(2, (min(maximum, _LONGEST_SENT_PDU_BYTES) - _PDV_OVERHEAD_BYTES) & ~1)
-        parts = []
         for start in range(0, len(content) or 1, step):
             fragment = content[start : start + step]
             is_last = _IS_LAST if start + step >= len(content) else 0
             length = len(fragment)
-            parts.append(
-                _P_DATA_WITH_ONE_PDV.pack(
-                    _P_DATA_TF,
-                    length + _PDV_OVERHEAD_BYTES,
-                    length + _CONTEXT_AND_CONTROL_BYTES,
-                    context_id,
-                    control | is_last,
-                )
+            yield _P_DATA_WITH_ONE_PDV.pack(
+                _P_DATA_TF,
+                length + _PDV_OVERHEAD_BYTES,
+                length + _CONTEXT_AND_CONTROL_BYTES,
+                context_id,
+                control | is_last,
             )
-            parts.append(fragment)
-        return parts
+            yield fragment
 
     def send_release_response(self) -> None:
         """Agree to a release.
@@ -413,7 +471,7 @@ class UpperLayer:
         """
         pdu = memoryview(_PDU_HEADER.pack(_ABORT, 4) + bytes((0, 0, *abort.value)))
         with suppress(AssociationEnd):
-            self._attempt(self._connection.send, pdu, self._writable, time.monotonic())
+            self._attempt(self._connection.send, pdu, self._writable, 0.0)
 
     # --- the end
 
@@ -432,17 +490,20 @@ class UpperLayer:
                     with suppress(OSError, ValueError):  # the peer's is not waited for
                         self._connection.unwrap()  # RFC 8446 6.1: close_notify
                 self._connection.shutdown(socket.SHUT_WR)
-            scratch = bytearray(_DRAIN_BYTES)
             while time.monotonic() < deadline:
                 try:
-                    if not self._connection.recv_into(scratch):
+                    if not self._connection.recv_into(self._buffer):
                         break
                 except (BlockingIOError, ssl.SSLWantReadError):
                     _wait(self._readable, deadline)
         except (OSError, ValueError):
             pass  # whatever it is, there is nobody to tell
         finally:
-            self._connection.close()
+            with self._closing:
+                self._connection.close()
+            # An error whose traceback knows this would keep them until the collector comes.
+            self._buffer = memoryview(b"")
+            self._interruption = None
 
     def _attempt(
         self,
@@ -453,7 +514,8 @@ class UpperLayer:
     ) -> int | None:
         """Receive or send at once, and return how much; None after waiting for it to be possible.
 
-        A TLS layer may have to send in order to receive, and the other way round.
+        With a deadline of 0 it does not wait. A TLS layer may have to send in order to receive, and
+        the other way round.
         """
         try:
             return operation(content)
@@ -466,9 +528,11 @@ class UpperLayer:
         except OSError as error:
             reason = f"connection lost: {error.strerror or type(error).__name__}"
             raise AssociationEnd(reason) from error
-        if self._is_tcp and waiting_for is self._readable:
-            self._connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-        _wait(waiting_for, deadline)
+        if deadline:
+            if self._is_tcp and waiting_for is self._readable:
+                with suppress(OSError):  # the next attempt tells
+                    self._connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+            _wait(waiting_for, deadline)
         return None
 
 

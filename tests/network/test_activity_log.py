@@ -29,6 +29,18 @@ def test_a_refused_context_names_its_class(caplog: pytest.LogCaptureFixture) -> 
     ]
 
 
+@pytest.mark.parametrize("result", [3, 4])
+@pytest.mark.parametrize("name", ["DOE^JANE", "1.2.a", "1." + "2" * 63, ""])
+def test_a_class_that_is_no_uid_is_not_quoted(
+    caplog: pytest.LogCaptureFixture, name: str, result: int
+) -> None:
+    """What stands in place of a UID may be a patient's name, or as long as a page."""
+    activity_log.contexts_refused([PresentationContext(1, name, "1.2.840.10008.1.2", result)])
+    (message,) = caplog.messages
+    assert "SOP class without a valid UID is" in message
+    assert not name or name not in message
+
+
 def test_a_rejection_names_the_setting(caplog: pytest.LogCaptureFixture) -> None:
     """Whoever raises a limit must find which one it was."""
     activity_log.association_rejected(TOO_MANY_ASSOCIATIONS)

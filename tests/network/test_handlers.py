@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from select import select
 from typing import Any, NoReturn
 
 import pytest
@@ -14,12 +15,14 @@ from pydicom.uid import BasicTextSRStorage, CTImageStorage
 from pacsnode.catalog.records import CatalogError
 from pacsnode.dicom.ae import RemoteAE
 from pacsnode.network import handlers
+from pacsnode.network.negotiation import AETitlePolicy
 from pacsnode.network.upper_layer import UpperLayer
 from pacsnode.services.c_find import Found
 from pacsnode.services.c_find import find as find_matches
 from pacsnode.services.keep import DuplicatePolicy
 from tests.catalog.rows import add_all, new_instance
 from tests.support.destination import destination
+from tests.support.hostile import P_DATA, pdu, pdv
 from tests.support.instances import ct_data_set, encoded, new_uid, sr_data_set
 from tests.support.server import RunningServer, ServerSettings, running_server
 from tests.support.waiting import wait_until
@@ -35,6 +38,7 @@ from tests.support.wire import (
     Association,
     AssociationAbortedError,
     ProposedContext,
+    Requestor,
     Response,
     encoded_identifier,
     find,
@@ -91,6 +95,35 @@ def test_a_stored_instance_is_kept_bit_for_bit(
     assert stored is not None
     kept = server.file_store.path(stored.file.path).read_bytes()
     assert kept.endswith(instance.encoded_data_set)
+
+
+def test_an_instance_in_tiny_fragments_is_kept_bit_for_bit(
+    server: RunningServer, association: Association
+) -> None:
+    """Fragments of one byte, and empty ones between them, make the data set they are cut from."""
+    instance = encoded(ct_data_set())
+    content = instance.encoded_data_set
+    context_id = association.accepted(CTImageStorage)
+    assert context_id is not None
+    association.send_store_request(
+        context_id, CTImageStorage.encode(), instance.sop_instance_uid.encode()
+    )
+    pdvs = [
+        pdv(context_id, 0, content[start : start + length])
+        for start in range(len(content) - 1)
+        for length in (0, 1)
+    ]
+    association.socket.sendall(
+        b"".join(
+            pdu(P_DATA, b"".join(pdvs[first : first + 10_000]))
+            for first in range(0, len(pdvs), 10_000)
+        )
+    )
+    association.send_data_set(context_id, content[-1:])
+    assert association.receive().status == 0x0000
+    stored = server.catalog.stored_instance(instance.sop_instance_uid)
+    assert stored is not None
+    assert server.file_store.path(stored.file.path).read_bytes().endswith(content)
 
 
 @pytest.mark.parametrize(
@@ -634,11 +667,41 @@ def test_a_cancelled_move_tells_what_remains(tmp_path: Path) -> None:
                 assert context_id is not None
                 association.send_cancel(context_id, association.message_id)
                 (accepted,) = running.server._running()
-                wait_until(accepted._upper_layer.has_input, "the cancel to arrive")
+                network = accepted._upper_layer._connection
+                wait_until(lambda: select([network], [], [], 0)[0], "the cancel to arrive")
                 is_cancelled.set()
                 *_, final = responses
     assert (final.status, final.counters) == (0xFE00, (2, 1, 0, 0))
     assert final.encoded_data_set is None
+
+
+@pytest.mark.parametrize(
+    ("called", "calling"),
+    [(b"SECOND", "SECOND"), (b" " * 16, "FIRST"), (bytes(16), "FIRST"), (b"M\xfcller", "FIRST")],
+    ids=["ours", "blank", "no title", "Latin-1"],
+)
+def test_a_move_calls_by_the_title_it_was_sent_to(
+    tmp_path: Path, called: bytes, calling: str
+) -> None:
+    """The destination sees the called title, or our first one if that says nothing (E-15, H-2)."""
+    instance = encoded(ct_data_set())
+    with destination() as there:
+        settings = ServerSettings(
+            ae_titles=("FIRST", "SECOND"),
+            called=AETitlePolicy.ANY,
+            remote_aes=[RemoteAE("DEST", "127.0.0.1", there.port)],
+        )
+        requestor = Requestor(called_ae_title=called)
+        contexts = [*query_contexts(), *storage_contexts([instance])]
+        with (
+            running_server(tmp_path, settings) as running,
+            Association(running.address, contexts, requestor) as association,
+        ):
+            assert association.c_store(instance).status == 0x0000
+            identifier = identifier_of("STUDY", StudyInstanceUID=instance.study_instance_uid or "")
+            *_, final = association.c_move(STUDY_ROOT_MOVE, "DEST", identifier)
+    assert final.counters == (None, 1, 0, 0)
+    assert [each.calling_ae_title for each in there.received] == [calling]
 
 
 def test_a_response_without_a_request_is_ignored(association: Association) -> None:

@@ -3,14 +3,18 @@
 import errno
 import os
 import socket
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from pacsnode.network import association as association_module
 from pacsnode.network import server as server_module
 from pacsnode.network.association import AcceptedAssociation
+from pacsnode.network.negotiation import TOO_MANY_ASSOCIATIONS
+from tests.support.hostile import associate_rq
 from tests.support.server import LIMITS, RunningServer, ServerSettings, running_server
 from tests.support.waiting import wait_until
 from tests.support.wire import (
@@ -51,6 +55,27 @@ def test_one_association_too_many_is_rejected_as_transient(tmp_path: Path) -> No
             assert first.c_echo() == 0x0000
         running.wait_until_idle()
         assert _rejection(running) is None
+
+
+def test_an_association_that_is_refused_does_not_count(tmp_path: Path) -> None:
+    """However often one is refused, the count is that of the associations within the limit."""
+    with running_server(tmp_path, ServerSettings(maximum_associations=1)) as running:
+        with Association(running.address, _ECHO):
+            assert [_rejection(running) for _ in range(3)] == [(2, 3, 2)] * 3
+            assert running.active_counts[-1] == 1
+        running.wait_until_idle()
+        assert running.active_counts[-1] == 0
+
+
+def test_a_refusal_takes_back_its_count_at_once(tmp_path: Path) -> None:
+    """Other workers do not go on counting an association that was not let in."""
+    with (
+        running_server(tmp_path, ServerSettings(maximum_associations=1)) as running,
+        Association(running.address, _ECHO),
+    ):
+        (accepted,) = running.server._running()
+        assert running.server.admit(accepted) is TOO_MANY_ASSOCIATIONS
+        assert running.active_counts[-2:] == [2, 1]
 
 
 def test_while_draining_associations_are_rejected_as_transient(tmp_path: Path) -> None:
@@ -197,6 +222,44 @@ def test_of_too_many_silent_connections_the_oldest_is_closed(
         assert answer[:1] in (b"", b"\x07")  # closed; an abort may come first
         assert association.c_echo() == 0x0000
         wait_until(lambda: running.server.active == 3, "the oldest to be forgotten")
+
+
+@contextmanager
+def _lingering(running: RunningServer, first_bytes: bytes) -> Iterator[socket.socket]:
+    """Have a connection aborted for what it sends first, and do not close it."""
+    with socket.create_connection(running.address, timeout=20) as connection:
+        connection.sendall(first_bytes)
+        while connection.recv(100):
+            pass
+        wait_until(lambda: running.active_counts[-1] == 0, "the association to be over")
+        yield connection
+
+
+@pytest.mark.parametrize("first_bytes", [b"no PDU", associate_rq() + b"no PDU"])
+def test_a_connection_that_lingers_is_one_until_it_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first_bytes: bytes
+) -> None:
+    """A peer that leaves an aborted connection open takes no place, and does not hold up a stop."""
+    monkeypatch.setattr(association_module, "_LINGER_SECONDS", 1_000)
+    with running_server(tmp_path) as running, _lingering(running, first_bytes):
+        assert running.server.active == 1
+        assert running.active_counts[-1] == 0
+        running.server.abort_all()
+        running.wait_until_idle()
+
+
+def test_a_connection_that_lingers_makes_room_for_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who has itself aborted again and again does not pile up connections."""
+    monkeypatch.setattr(association_module, "_LINGER_SECONDS", 1_000)
+    monkeypatch.setattr(server_module, "_MOST_SILENT_CONNECTIONS", 1)
+    with running_server(tmp_path) as running, _lingering(running, associate_rq() + b"no PDU"):
+        (lingering,) = running.server._connections
+        with socket.create_connection(running.address, timeout=20):
+            lingering.join(20)
+            assert not lingering.is_alive()
+            assert lingering not in running.server._connections
 
 
 def test_without_descriptors_the_oldest_silent_connection_makes_room(

@@ -39,6 +39,7 @@ from tests.support.link import TlsContexts, local_pair, tcp_pair, tls_contexts, 
 _SECONDS = 20
 _AMPLE = Timeouts(negotiation_seconds=_SECONDS, message_seconds=_SECONDS, idle_seconds=_SECONDS)
 _BUFFER_BYTES = 256 * 1024
+_LONGEST_REQUEST_BYTES = 256 * 1024
 _LAST_FRAGMENT = pdu(P_DATA, pdv(1, LAST, b"last"))
 
 
@@ -155,12 +156,20 @@ def _read_to_end(peer: socket.socket) -> bytes:
 # --- the association request
 
 
-@pytest.mark.parametrize("length", [0, 1, 200, 2 * _BUFFER_BYTES + 7])
+@pytest.mark.parametrize("length", [0, 1, 200, _LONGEST_REQUEST_BYTES])
 def test_a_request_is_returned_without_its_header(link: Link, length: int) -> None:
     """An A-ASSOCIATE-RQ of any allowed length arrives whole, longer than the buffer or not."""
     content = bytes(number % 251 for number in range(length))
     with _sending(link.peer, pdu(ASSOCIATE_RQ, content)):
         assert link.upper_layer.receive_associate_request() == content
+
+
+def test_a_request_that_is_too_long_is_not_read(tcp: Link) -> None:
+    """Its header is enough to abort it: nobody fills our memory before we know who it is (AA-1)."""
+    tcp.peer.sendall(pdu(ASSOCIATE_RQ, b"", length=_LONGEST_REQUEST_BYTES + 1))
+    ended = _end_of_request(tcp)
+    assert ended.reason == "the association request says that it has 262145 bytes"
+    assert ended.abort is Abort.BY_USER
 
 
 def test_what_follows_a_request_is_not_lost(link: Link) -> None:
@@ -490,48 +499,180 @@ def test_each_pdu_has_its_own_deadline(tcp: Link, monkeypatch: pytest.MonkeyPatc
         clock.now += _SECONDS * 0.9
 
 
-def test_the_last_sign_of_life_is_the_beginning_of_a_pdu(tcp: Link) -> None:
-    """Sending a PDU is activity; its time is told on the monotonic clock."""
-    before = tcp.upper_layer.last_heard_at
+def test_writing_is_not_the_time_of_the_peer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long on_full takes, and how often, the rest of the PDU has the time it had (H-17)."""
+    clock = SimpleNamespace(now=time.monotonic())
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr(module, "_BUFFER_BYTES", 64)
+    content = pdu(P_DATA, pdv(1, LAST, bytes(188)))
+    parts = iter([content[start : start + 64] for start in range(0, len(content), 64)])
+    calls = []
+
+    def write() -> None:
+        calls.append(clock.now)
+        clock.now += 2 * _SECONDS
+
+    with _linked(local_pair()) as link:
+        # Each part comes when it is waited for: not before what was before it is written.
+        monkeypatch.setattr(module, "_wait", lambda *_: link.peer.sendall(next(parts)))
+        link.upper_layer.on_full = write
+        is_last = False
+        while not is_last:
+            is_last = link.upper_layer.receive_fragment(is_within_message=True).is_last
+    assert len(calls) == 3
+
+
+def test_serving_is_not_the_time_of_the_peer(tcp: Link, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a message was served, the rest of the PDU it was in has its time again (H-17)."""
+    clock = SimpleNamespace(now=time.monotonic())
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    first, second = pdv(1, LAST, b"first"), pdv(1, LAST, b"second")
+    tcp.peer.sendall(pdu(P_DATA, first, length=len(first + second)))
+    assert bytes(tcp.upper_layer.receive_fragment(is_within_message=False).content) == b"first"
+    clock.now += 2 * _SECONDS
+    tcp.upper_layer.touch()
+    rest = iter([second])
+    monkeypatch.setattr(module, "_wait", lambda *_: tcp.peer.sendall(next(rest)))
+    assert bytes(tcp.upper_layer.receive_fragment(is_within_message=False).content) == b"second"
+
+
+def test_the_beginning_of_a_pdu_is_activity(tcp: Link) -> None:
+    """When a peer has sent a PDU, its time is told on the monotonic clock."""
+    before = tcp.upper_layer.last_active_at
     tcp.peer.sendall(_LAST_FRAGMENT)
     started_at = time.monotonic()
     tcp.upper_layer.receive_fragment(is_within_message=False)
-    assert before <= started_at <= tcp.upper_layer.last_heard_at <= time.monotonic()
+    assert before <= started_at <= tcp.upper_layer.last_active_at <= time.monotonic()
+
+
+def test_serving_is_activity(tcp: Link) -> None:
+    """The time since the last activity counts from the moment it is touched."""
+    started_at = time.monotonic()
+    tcp.upper_layer.touch()
+    assert started_at <= tcp.upper_layer.last_active_at <= time.monotonic()
 
 
 # --- looking without waiting
 
 
-def test_there_is_no_input_where_nothing_has_come(link: Link) -> None:
-    """An answer at once, and the right one."""
-    assert not link.upper_layer.has_input()
+@pytest.fixture
+def _without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_wait", pytest.fail)
 
 
-@pytest.mark.parametrize("content", [b"\x04", _LAST_FRAGMENT])
-def test_what_the_network_has_is_input(link: Link, content: bytes) -> None:
-    """Bytes that were not received yet are input."""
+def _send_and_wait(link: Link, content: bytes) -> None:
+    """Return when something of it has come to the other end."""
     link.peer.sendall(content)
-    link.upper_layer._readable.poll(_SECONDS * 1000)
-    assert link.upper_layer.has_input()
+    assert link.upper_layer._readable.poll(_SECONDS * 1000)
 
 
-def test_what_was_received_and_not_handed_out_is_input(link: Link) -> None:
-    """The second of two PDUs that came together is input, although the network has nothing."""
+@pytest.mark.usefixtures("_without_waiting")
+def test_there_is_no_pdu_where_nothing_has_come(link: Link) -> None:
+    """An answer at once, and the right one."""
+    assert not link.upper_layer.has_pdu()
+
+
+@pytest.mark.usefixtures("_without_waiting")
+@pytest.mark.parametrize("length", range(1, len(_LAST_FRAGMENT)))
+def test_a_part_of_a_pdu_is_none(tcp: Link, length: int) -> None:
+    """Who would go on to receive it would have to wait for the peer."""
+    _send_and_wait(tcp, _LAST_FRAGMENT[:length])
+    assert not tcp.upper_layer.has_pdu()
+
+
+@pytest.mark.usefixtures("_without_waiting")
+def test_a_whole_pdu_is_there_when_its_last_byte_is(link: Link) -> None:
+    """It is received without waiting, after looking once too early."""
+    _send_and_wait(link, _LAST_FRAGMENT[:-1])
+    assert not link.upper_layer.has_pdu()
+    _send_and_wait(link, _LAST_FRAGMENT[-1:])
+    assert link.upper_layer.has_pdu()
+    assert bytes(link.upper_layer.receive_fragment(is_within_message=False).content) == b"last"
+    assert not link.upper_layer.has_pdu()
+
+
+def test_a_pdu_that_came_with_another_is_there(link: Link) -> None:
+    """The second of two PDUs that came together is there, although the network has nothing."""
     link.peer.sendall(_LAST_FRAGMENT * 2)
     link.upper_layer.receive_fragment(is_within_message=False)
-    assert link.upper_layer.has_input()
+    assert link.upper_layer.has_pdu()
     link.upper_layer.receive_fragment(is_within_message=False)
-    assert not link.upper_layer.has_input()
+    assert not link.upper_layer.has_pdu()
 
 
-def test_the_end_of_the_connection_is_input(link: Link) -> None:
-    """Who looks for a cancel must find that the peer has gone."""
+def test_the_rest_of_a_pdu_counts_when_it_is_whole(tcp: Link) -> None:
+    """Of a PDU that has been begun, what is left has to be there, to its last byte."""
+    first, second = pdv(1, LAST, b"first"), pdv(1, LAST, b"second")
+    content = pdu(P_DATA, first + second)
+    _send_and_wait(tcp, content[:-1])
+    tcp.upper_layer.receive_fragment(is_within_message=False)
+    assert not tcp.upper_layer.has_pdu()
+    _send_and_wait(tcp, content[-1:])
+    assert tcp.upper_layer.has_pdu()
+
+
+def test_of_a_pdu_longer_than_the_buffer_a_full_buffer_is_enough(link: Link) -> None:
+    """It will never be there as a whole, so as much as can be there counts."""
+    fragment = bytes(_BUFFER_BYTES)
+    with _sending(link.peer, pdu(P_DATA, pdv(1, LAST, fragment))):
+        deadline = time.monotonic() + _SECONDS
+        while not link.upper_layer.has_pdu():
+            assert time.monotonic() < deadline
+        received = b""
+        while len(received) < len(fragment):
+            received += link.upper_layer.receive_fragment(is_within_message=True).content
+    assert received == fragment
+
+
+def test_behind_what_was_handed_out_a_full_buffer_is_made_room_for(tcp: Link) -> None:
+    """A PDU that begins at the end of the buffer is found, and nothing of it is lost."""
+    first, second = bytes(_BUFFER_BYTES - 20), b"second"
+    sent = pdu(P_DATA, pdv(1, LAST, first)) + pdu(P_DATA, pdv(1, LAST, second))
+    with _sending(tcp.peer, sent):
+        received = 0
+        while received < len(first):
+            received += len(tcp.upper_layer.receive_fragment(is_within_message=True).content)
+        deadline = time.monotonic() + _SECONDS
+        while not tcp.upper_layer.has_pdu():
+            assert time.monotonic() < deadline
+    assert bytes(tcp.upper_layer.receive_fragment(is_within_message=True).content) == second
+
+
+@pytest.mark.parametrize("content", [b"", _LAST_FRAGMENT[:-1]])
+def test_who_looks_for_a_pdu_hears_that_the_peer_has_gone(link: Link, content: bytes) -> None:
+    """Nothing more will come to make a whole of what is there."""
+    link.peer.sendall(content)
     link.peer.shutdown(socket.SHUT_WR)
-    link.upper_layer._readable.poll(_SECONDS * 1000)
-    assert link.upper_layer.has_input()
+
+    def look() -> None:
+        deadline = time.monotonic() + _SECONDS
+        while time.monotonic() < deadline:
+            link.upper_layer.has_pdu()
+
+    with pytest.raises(AssociationEnd, match="the peer has closed the connection"):
+        look()
 
 
-def test_what_lies_in_the_tls_layer_is_input(
+def test_a_whole_pdu_is_there_although_the_peer_has_gone(link: Link) -> None:
+    """What was said before the end of the connection is heard first."""
+    _send_and_wait(link, _LAST_FRAGMENT)
+    assert link.upper_layer.has_pdu()
+    link.peer.shutdown(socket.SHUT_WR)
+    assert link.upper_layer.has_pdu()
+
+
+def test_who_looks_for_a_pdu_hears_of_an_interruption(link: Link) -> None:
+    """Even if a PDU is there: what is served meanwhile is to end."""
+    _send_and_wait(link, _LAST_FRAGMENT)
+    assert link.upper_layer.has_pdu()
+    interruption = _interruption()
+    link.upper_layer.interrupt(interruption)
+    with pytest.raises(AssociationEnd) as ended:
+        link.upper_layer.has_pdu()
+    assert ended.value is interruption
+
+
+def test_what_lies_in_the_tls_layer_is_seen(
     tls: TlsContexts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A record that did not fit into the buffer is seen, and received without waiting for more."""
@@ -547,8 +688,8 @@ def test_what_lies_in_the_tls_layer_is_input(
             while received < len(content) - beyond:
                 received += len(link.upper_layer.receive_fragment(is_within_message=True).content)
         assert not link.upper_layer._readable.poll(0)
-        assert link.upper_layer.has_input()
         monkeypatch.setattr(module, "_wait", pytest.fail)
+        assert link.upper_layer.has_pdu()
         last = link.upper_layer.receive_fragment(is_within_message=True)
     assert (len(last.content), last.is_last) == (beyond, True)
 
@@ -676,11 +817,13 @@ class Sent:
 
 def _sent(content: bytes) -> list[Sent]:
     found = []
-    while content:
-        kind, pdu_length, pdv_length, context_id, control = struct.unpack(">BxLLBB", content[:12])
+    header, start = struct.Struct(">BxLLBB"), 0
+    while start < len(content):
+        kind, pdu_length, pdv_length, context_id, control = header.unpack_from(content, start)
         assert (kind, pdv_length) == (P_DATA, pdu_length - 4)
-        found.append(Sent(pdu_length, context_id, control, content[12 : 6 + pdu_length]))
-        content = content[6 + pdu_length :]
+        end = start + 6 + pdu_length
+        found.append(Sent(pdu_length, context_id, control, content[start + 12 : end]))
+        start = end
     return found
 
 
@@ -717,6 +860,26 @@ def test_a_message_is_sent_in_pieces_that_the_peer_takes(
         assert all(each.control & LAST for each in pieces[-1:])
         assert all(len(each.fragment) % 2 == 0 for each in pieces[:-1])
     assert len(data) >= (data_set is not None)
+
+
+def test_a_long_message_to_a_peer_that_takes_little_is_sent_bit_by_bit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Headers may be six times as long as what they head: they are not all made before sending."""
+    sent_bytes = []
+
+    def send_counted(upper_layer: UpperLayer, content: bytes) -> None:
+        sent_bytes.append(len(content))
+        send(upper_layer, content)
+
+    send = UpperLayer.send
+    monkeypatch.setattr(UpperLayer, "send", send_counted)
+    data_set = struct.pack("<30000I", *range(30_000))
+    found = _sent_message(8, b"command set.", data_set)
+    assert b"".join(each.fragment for each in found) == b"command set." + data_set
+    assert {each.pdu_length for each in found} == {8}
+    assert sum(sent_bytes) == 7 * (12 + len(data_set))
+    assert max(sent_bytes) <= 256 * 1024 + 12
 
 
 @pytest.mark.parametrize("maximum", range(1, 8))

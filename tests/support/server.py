@@ -84,6 +84,7 @@ def running_server(
         "keeper": Keeper(file_store, catalog, asked.on_duplicate),
         "catalog": catalog,
         "remote_aes": {remote.ae_title: remote for remote in asked.remote_aes},
+        "ae_title": asked.ae_titles[0],
         "limits": asked.limits,
         "result_limit": asked.result_limit,
         "maximum_instance_bytes": asked.maximum_instance_bytes,
