@@ -240,7 +240,8 @@ def _keeper(settings: Settings) -> Keeper:
     catalog = _open(open_catalog, settings)
     try:
         file_store = open_file_store(settings)
-        recover(file_store, catalog)  # what an import that was interrupted has left
+        # What an import that was interrupted has left; the node reports what it cannot clear up.
+        recover(file_store, catalog)
     except (FileStoreError, OSError) as error:
         catalog.close()
         _fail(ExitCode.STORAGE_UNUSABLE, str(error))

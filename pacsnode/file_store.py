@@ -28,7 +28,7 @@ Source: PS3.4 B.4.1 (what Success promises); rules F-2, F-21, F-23.
 import errno
 import mmap
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -38,6 +38,7 @@ from pacsnode.dicom.data_elements import Buffer
 from pacsnode.file_names import (
     STUDIES,
     FilePlace,
+    lasting_path,
     name_with_place,
     place_and_digest_of,
     quarantine_name,
@@ -52,7 +53,7 @@ _FILE_MODE: Final = 0o640
 _COPY_LENGTH_BYTES: Final = 1024 * 1024
 _MOST_BUFFERS: Final = 1024  # that one call may write (IOV_MAX)
 _PIECE_BYTES: Final = 64 * 1024
-_BEGIN_LENGTH_BYTES: Final = 8 * 1024 * 1024
+_BEGIN_LENGTH_BYTES: Final = 256 * 1024
 _CHECKED_LENGTH_BYTES: Final = 64 * 1024 * 1024  # the reserve is looked at before each such part
 _NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
@@ -135,6 +136,8 @@ class IncomingFile:
             mapped = mmap.mmap(self._descriptor, self._length_bytes, access=mmap.ACCESS_READ)
         except OSError as error:
             raise _failure("cannot read the file", error) from error
+        except ValueError as error:
+            raise FileStoreError("the file is shorter than what was written") from error
         view = memoryview(mapped)
         try:
             yield view
@@ -312,16 +315,17 @@ class FileStore:
         if status.f_bavail * status.f_frsize < self._reserve_bytes:
             raise NoSpaceError("less than the reserve is free")
 
-    def sync_folders(self, relative_paths: Iterable[str]) -> None:
+    def sync_folders(self, relative_paths: Iterable[str]) -> dict[str, FileStoreError]:
         """Make the lasting names of files durable; each folder is synced once.
 
-        Raises:
-            FileStoreError: a folder cannot be synced. Some of the names may be durable.
+        Returns:
+            The names that may not be durable, each with the failure of its folder.
         """
-        try:
-            self._folders.sync(relative_paths)
-        except OSError as error:
-            raise _failure("cannot sync a folder", error) from error
+        failed: dict[str, FileStoreError] = {}
+        for path, error in self._folders.sync(relative_paths).items():
+            failed[path] = _failure("cannot sync a folder", error)
+            failed[path].__cause__ = error
+        return failed
 
     def sync_kept(self, relative_path: str) -> None:
         """Make a kept file durable that somebody else may have left unsynced, with its name.
@@ -331,9 +335,10 @@ class FileStore:
         """
         try:
             self._folders.sync_path(f"{self._root}/{relative_path}")
-            self._folders.sync((relative_path,))
         except OSError as error:
             raise _failure("cannot sync a file", error) from error
+        for failure in self.sync_folders((relative_path,)).values():
+            raise failure
 
     def open(self, relative_path: str) -> BinaryIO:
         """Open a kept file for reading.
@@ -359,17 +364,25 @@ class FileStore:
         folder, real = self.folder.resolve(), path.resolve()
         return str(real.relative_to(folder)) if real.is_relative_to(folder / STUDIES) else None
 
-    def has_first_name(self, relative_path: str) -> bool:
+    def is_incoming(self, path: Path) -> bool:
+        """Tell whether a file lies in `incoming`: its writer may not have come to its end."""
+        return path.resolve().is_relative_to(self.folder.resolve() / "incoming")
+
+    def has_first_name(self, relative_path: str, *, other_than: Path | None = None) -> bool:
         """Tell whether a file in `studies` has a name in `incoming`, too, or is gone meanwhile.
 
         Its writer may still take it back then. One that has none is not taken back any more: its
         row is committed, or it has lost it.
 
+        Args:
+            relative_path: of the file.
+            other_than: a name in `incoming` that does not count; the caller's own.
+
         Raises:
             FileStoreError: `incoming` cannot be read.
         """
         try:
-            return self._incoming.has_name_of(self.path(relative_path))
+            return self._incoming.has_name_of(self.path(relative_path), other_than)
         except OSError as error:
             raise _failure("cannot read the names in incoming", error) from error
 
@@ -388,12 +401,24 @@ class FileStore:
         except OSError as error:
             raise _failure("cannot remove a kept file", error) from error
 
-    def abandoned(self) -> Iterator["AbandonedFile"]:
+    def abandoned(
+        self, report: Callable[[Path, OSError], None] | None = None
+    ) -> Iterator["AbandonedFile"]:
         """Yield what writers that are gone have left in `incoming`, and take it over.
 
         The caller decides about each and removes it.
+
+        Args:
+            report: told of what cannot be looked at, and why; it stays as it is.
+
+        Raises:
+            FileStoreError: `incoming` cannot be read.
         """
-        return (AbandonedFile(self, path) for path in self._incoming.abandoned())
+        try:
+            for path in self._incoming.abandoned(report or _ignore):
+                yield AbandonedFile(self, path)
+        except OSError as error:
+            raise _failure("cannot read incoming", error) from error
 
     def close(self) -> None:
         """Leave. What an interrupt has left in `incoming` is abandoned when the process ends."""
@@ -422,11 +447,13 @@ class AbandonedFile:
         """Return its lasting path, relative to the storage folder; None if it has none."""
         if self.place is None:
             return None
-        folder = self._store.folder / STUDIES / self.place.study_instance_uid
-        names = f"{self.place.sop_instance_uid}*.dcm"
-        for path in (folder / self.place.series_instance_uid).glob(names):
-            if path.samefile(self.path):
-                return str(path.relative_to(self._store.folder))
+        series = lasting_path(self.place).rpartition("/")[0]
+        with suppress(FileNotFoundError):  # others take files back, and then their empty folders
+            for path in self._store.path(series).iterdir():
+                if path.name.startswith(self.place.sop_instance_uid):
+                    with suppress(FileNotFoundError):
+                        if path.samefile(self.path):
+                            return str(path.relative_to(self._store.folder))
         return None
 
     def is_whole(self, data_set_sha256: bytes) -> bool:
@@ -436,6 +463,10 @@ class AbandonedFile:
     def remove(self) -> None:
         """Remove its name in `incoming`."""
         self.path.unlink(missing_ok=True)
+
+
+def _ignore(_path: Path, _error: OSError) -> None:
+    """Make nothing of an error."""
 
 
 def _write_all(descriptor: int, fragments: Sequence[Buffer], position: int) -> int:

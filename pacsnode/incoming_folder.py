@@ -4,12 +4,13 @@ A writer is a process. The kernel drops its lock when it dies, however it dies: 
 tell what is abandoned.
 """
 
+import errno
 import fcntl
 import itertools
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -46,32 +47,56 @@ class IncomingFolder:
         """Return a path that no file of this writer has had."""
         return f"{self._prefix}{next(self._numbers)}"
 
-    def has_name_of(self, path: Path) -> bool:
-        """Tell whether a file has a name in any writer's folder, or is gone itself."""
+    def has_name_of(self, path: Path, other_than: Path | None = None) -> bool:
+        """Tell whether a file has a name in any writer's folder, or is gone itself.
+
+        Args:
+            path: of the file.
+            other_than: a name in a writer's folder that does not count.
+        """
         try:
-            inode = path.stat().st_ino
+            status = path.stat()
         except FileNotFoundError:
             return True
-        return inode in self._inodes()
+        return status.st_nlink > 1 and status.st_ino in self._inodes(other_than)
 
-    def abandoned(self) -> Iterator[Path]:
-        """Yield what writers that are gone have left, and take it over.
+    def abandoned(self, report: Callable[[Path, OSError], None]) -> Iterator[Path]:
+        """Yield the files that writers that are gone have left, and take them over.
 
         The caller decides about each and removes it; an empty folder of a writer that is gone is
         removed here.
+
+        Args:
+            report: told of what is no file, and of folders that cannot be used; they stay.
         """
         for folder in self._parent.iterdir():
             if folder == self._folder:
                 continue
-            with self._quiet():
-                lock = try_lock_folder(folder)
+            try:
+                with self._quiet():
+                    lock = try_lock_folder(folder)
+            except OSError as error:
+                report(folder, error)
+                continue
             if lock is None:
                 continue
             try:
-                yield from folder.iterdir()
+                yield from self._files(folder, report)
                 remove_empty_folder(folder)
+            except OSError as error:
+                report(folder, error)
             finally:
                 os.close(lock)
+
+    def _files(self, folder: Path, report: Callable[[Path, OSError], None]) -> Iterator[Path]:
+        """Yield the regular files in a folder."""
+        with os.scandir(folder) as entries:
+            found = list(entries)
+        for entry in found:
+            if entry.is_file(follow_symlinks=False):
+                yield Path(entry.path)
+            else:
+                report(Path(entry.path), OSError(errno.EINVAL, "it is no file"))
 
     def close(self) -> None:
         """Leave. What an interrupt has left is abandoned when the process ends.
@@ -87,11 +112,12 @@ class IncomingFolder:
             os.close(self._lock)
             self._lock = -1
 
-    def _inodes(self) -> Iterator[int]:
-        """Yield the inode of each file in `incoming`; what goes meanwhile may be left out."""
+    def _inodes(self, other_than: Path | None) -> Iterator[int]:
+        """Yield the inodes of all names in `incoming` but one; what goes may be left out."""
+        left_out = str(other_than)
         for folder in self._parent.iterdir():
             with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
-                yield from (entry.inode() for entry in entries)
+                yield from (entry.inode() for entry in entries if entry.path != left_out)
 
     @contextmanager
     def _quiet(self) -> Iterator[None]:

@@ -12,6 +12,7 @@ yet, without waiting, and then lets go of the pages that are.
 import os
 import threading
 from collections import deque
+from contextlib import suppress
 from typing import Final
 
 # Small files are written to pages that are at hand anyway, and are not worth a request each.
@@ -36,10 +37,10 @@ class WriteBack:
     def begin(self, descriptor: int, position: int) -> None:
         """Have the kernel write what was written to a file since a position, without waiting.
 
-        Raises:
-            OSError: it cannot.
+        That is advice: where it is not taken, the file is written all the same.
         """
-        os.posix_fadvise(descriptor, position, 0, os.POSIX_FADV_DONTNEED)
+        with suppress(OSError):
+            os.posix_fadvise(descriptor, position, 0, os.POSIX_FADV_DONTNEED)
 
     def finish(self, descriptor: int, length_bytes: int) -> None:
         """Bring a file to the disk, and give back its memory as soon as it is there.
@@ -57,7 +58,8 @@ class WriteBack:
             return
         self.begin(descriptor, 0)
         if not self._is_durable:
-            self._let_go_later(os.dup(descriptor))
+            with suppress(OSError):  # likewise, with no descriptor to spare
+                self._let_go_later(os.dup(descriptor))
 
     def close(self) -> None:
         """Do not wait for files that the kernel is still writing."""
@@ -71,7 +73,5 @@ class WriteBack:
             self._waiting.append(descriptor)
             oldest = self._waiting.popleft() if len(self._waiting) > _MOST_WAITING else None
         if oldest is not None:
-            try:
-                self.begin(oldest, 0)
-            finally:
-                os.close(oldest)
+            self.begin(oldest, 0)
+            os.close(oldest)

@@ -8,12 +8,12 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 
-from pacsnode import file_store
+from pacsnode import file_store, study_folders
 from pacsnode.file_names import FilePlace
 from pacsnode.file_store import FileStore, FileStoreError, IncomingFile, NoSpaceError
 
@@ -34,8 +34,13 @@ def _keep(store: FileStore, content: bytes, place: FilePlace = _PLACE) -> str:
     with store.incoming() as file:
         file.append((content,))
         path = file.keep(place, _DIGEST)
-        store.sync_folders((path,))
+        _sync_folders(store, path)
         return path
+
+
+def _sync_folders(store: FileStore, path: str) -> None:
+    for failure in store.sync_folders((path,)).values():
+        raise failure
 
 
 def _append(store: FileStore, *fragments: bytes) -> None:
@@ -50,7 +55,7 @@ def _keep_then(store: FileStore, then: Callable[[IncomingFile], object]) -> None
     with store.incoming() as file:
         file.append((b"one",))
         file.append((b"two",))
-        store.sync_folders((file.keep(_PLACE, _DIGEST),))
+        _sync_folders(store, file.keep(_PLACE, _DIGEST))
         then(file)
 
 
@@ -183,6 +188,43 @@ def test_a_folder_that_a_person_removed_is_made_again(store: FileStore) -> None:
     store.path(_LASTING).parent.rmdir()
     store.path(_LASTING).parent.parent.rmdir()
     assert _keep(store, b"two") == _LASTING
+
+
+def test_the_last_file_takes_its_folders_with_it(store: FileStore) -> None:
+    """Those of its series and its study; not while something else is in them."""
+    other = _keep(store, b"two", FilePlace("1.2", "1.2.4", "1.2.4.1"))
+    store.remove(_keep(store, b"one"))
+    assert not store.path("studies/1.2/1.2.3").exists()
+    assert store.path(other).exists()
+    store.remove(other)
+    assert list(store.path("studies").iterdir()) == []
+
+
+def test_a_folder_that_is_removed_while_it_is_made_is_made_again(
+    store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another writer takes the only file of the series back at that moment."""
+    real, removed = Path.mkdir, []
+
+    def mkdir(path: Path, mode: int = 0o777, *, exist_ok: bool = False) -> None:
+        real(path, mode, exist_ok=exist_ok)
+        if path.name.startswith("1.2") and len(removed) < 3:
+            removed.append(path.name)
+            path.rmdir()
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    assert _keep(store, b"one") == _LASTING
+    assert removed == ["1.2", "1.2", "1.2"]
+
+
+def test_a_folder_that_goes_again_and_again_is_a_file_store_error(
+    store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits for ever, and nothing is left."""
+    monkeypatch.setattr(Path, "mkdir", lambda _path, *_, **__: None)
+    with pytest.raises(FileStoreError, match="cannot keep the file"):
+        _keep(store, b"one")
+    assert _files(store.folder) == []
 
 
 def test_removing_a_file_that_is_gone_is_no_error(store: FileStore) -> None:
@@ -377,6 +419,52 @@ def test_another_writer_syncs_the_parents_itself(store: FileStore, calls: _Calls
     synced = {Path(path) for name, path in calls.seen if name == "fsync"}
     assert {store.folder / "studies", store.folder / "studies/1.2"} < synced
     other.close()
+
+
+def test_the_parents_of_a_series_that_was_empty_are_synced_again(
+    store: FileStore, calls: _Calls
+) -> None:
+    """Its folder went with its last file, and is another one now (F-2)."""
+    store.remove(_keep(store, b"one"))
+    calls.seen.clear()
+    _keep(store, b"two")
+    synced = [Path(target).name for name, target in calls.seen if name == "fsync"]
+    assert sorted(synced[1:]) == ["1.2", "1.2.3", "studies"]
+
+
+@pytest.mark.parametrize(
+    ("folder", "failed"),
+    [
+        ("studies/1.2/1.2.3", ["1.2.3.4"]),
+        ("studies/1.2", ["1.2.3.4", "1.2.4.1"]),
+        ("studies", ["1.2.3.4", "1.2.4.1", "1.3.1.1"]),
+    ],
+)
+def test_a_folder_that_cannot_be_synced_fails_what_is_below_it(
+    store: FileStore, monkeypatch: pytest.MonkeyPatch, folder: str, failed: list[str]
+) -> None:
+    """And nothing else; those that are tried again are synced with all their folders (F-2)."""
+    places = [_PLACE, FilePlace("1.2", "1.2.4", "1.2.4.1"), FilePlace("1.3", "1.3.1", "1.3.1.1")]
+    real, synced = study_folders.sync, []
+
+    def fail(path: str) -> None:
+        synced.append(path)
+        if path == str(store.path(folder)):
+            raise OSError(errno.EACCES, "Permission denied")
+        real(path)
+
+    with ExitStack() as context, monkeypatch.context() as patch:
+        paths = []
+        for place in places:
+            file = context.enter_context(store.incoming())
+            file.append((b"one",))
+            paths.append(file.keep(place, _DIGEST))
+        patch.setattr(study_folders, "sync", fail)
+        failures = store.sync_folders(paths)
+        assert sorted(Path(path).stem for path in failures) == failed
+        synced.clear()
+        store.sync_folders(failures)
+        assert str(store.path("studies")) in synced
 
 
 def test_a_store_that_is_not_durable_syncs_nothing(
@@ -596,6 +684,15 @@ def test_an_error_while_the_content_is_read_is_that_error(store: FileStore) -> N
     assert _open_descriptors() == before
 
 
+def test_content_that_somebody_has_cut_off_is_a_file_store_error(store: FileStore) -> None:
+    """It cannot be mapped."""
+    with store.incoming() as file:
+        file.append((b"one",))
+        os.truncate(file.path, 0)
+        with pytest.raises(FileStoreError, match="shorter"), file.content():
+            pass
+
+
 def test_a_kept_file_is_not_read_as_an_incoming_one(store: FileStore) -> None:
     """It is closed by then; nobody gets zeros instead."""
     with store.incoming() as file:
@@ -711,6 +808,28 @@ def test_a_uid_that_begins_like_another_is_not_taken_for_it(tmp_path: Path) -> N
     (abandoned,) = store.abandoned()
     assert abandoned.place == _PLACE
     assert abandoned.kept_path() is None
+    store.close()
+
+
+def test_a_file_that_others_take_back_meanwhile_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names in a series may go while an abandoned file is looked for among them."""
+    store = FileStore(tmp_path)
+    _keep(store, b"one")
+    dead = tmp_path / "incoming" / "dead"
+    dead.mkdir()
+    (dead / f"1,1.2,1.2.3,1.2.3.4,{_DIGEST.hex()[:16]}").write_bytes(b"two")
+    (abandoned,) = store.abandoned()
+    samefile = Path.samefile
+
+    def samefile_late(path: Path, other: Path) -> bool:
+        store.remove(_LASTING)
+        return samefile(path, other)
+
+    monkeypatch.setattr(Path, "samefile", samefile_late)
+    assert abandoned.kept_path() is None  # the name has gone
+    assert abandoned.kept_path() is None  # and so has its folder
     store.close()
 
 

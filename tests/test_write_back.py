@@ -1,5 +1,6 @@
 """Files on their way from memory to the disk."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -85,3 +86,22 @@ def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
     assert _open_descriptors() <= before + 16
     write_back.close()
     assert _open_descriptors() == before
+
+
+@pytest.mark.parametrize("is_durable", [True, False])
+@pytest.mark.parametrize("name", ["posix_fadvise", "dup"])
+def test_advice_that_is_not_taken_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, *, is_durable: bool
+) -> None:
+    """The file is on the disk, or on its way there, all the same."""
+
+    def fail(*_: object) -> int:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(os, name, fail)
+    descriptor = _written(tmp_path / "file", _LARGE)
+    write_back = WriteBack(is_durable=is_durable)
+    write_back.begin(descriptor, 0)
+    write_back.finish(descriptor, len(_LARGE))
+    write_back.close()
+    os.close(descriptor)

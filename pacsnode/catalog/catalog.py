@@ -48,8 +48,12 @@ class Catalog:
         )
         self._ingest = Ingest(self._database.writer)
         self._match_unknown = match_unknown
-        self._database.use_write_ahead_log()
-        migrations.prepare(self._database)
+        try:
+            self._database.use_write_ahead_log()
+            migrations.prepare(self._database)
+        except BaseException:
+            self._database.close()
+            raise
 
     @staticmethod
     def upgrade(url: str, *, busy_timeout_seconds: float = 60) -> tuple[int, int]:
@@ -62,8 +66,8 @@ class Catalog:
             CatalogError: the schema is newer than this program, or the database fails.
         """
         database = CatalogDatabase(url, busy_timeout_seconds=busy_timeout_seconds)
-        database.use_write_ahead_log()
         try:
+            database.use_write_ahead_log()
             return migrations.upgrade(database)
         finally:
             database.close()

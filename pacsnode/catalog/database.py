@@ -17,10 +17,18 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from peewee import Database, PeeweeException, SqliteDatabase
+from peewee import (
+    Database,
+    DataError,
+    IntegrityError,
+    InterfaceError,
+    PeeweeException,
+    ProgrammingError,
+    SqliteDatabase,
+)
 from playhouse.pool import PooledSqliteDatabase
 
-from pacsnode.catalog.records import CatalogError
+from pacsnode.catalog.records import CatalogError, CatalogUnavailable
 from pacsnode.folders import make_folder
 
 _SQLITE_SCHEME: Final = "sqlite:///"
@@ -30,6 +38,9 @@ _DURABLE, _NOT_DURABLE = "FULL", "NORMAL"
 # One for each association at work at the same moment; they are kept and used again.
 _UNLIMITED: Final = 0
 _CLOSE_SECONDS: Final = 1.0
+# What is wrong with a statement or its values; anything else is wrong with the database: locked,
+# full, damaged, gone.
+_FAULTS_OF_A_STATEMENT: Final = (DataError, IntegrityError, InterfaceError, ProgrammingError)
 
 
 class CatalogDatabase:
@@ -87,8 +98,9 @@ class CatalogDatabase:
         """Hold a connection; what it reads is one snapshot for each statement.
 
         Raises:
-            CatalogError: the database cannot be opened or read.
+            CatalogError: the database cannot be opened or read, or is closed.
         """
+        self._writers.check_open()
         try:
             with self.peewee.connection_context():
                 yield
@@ -100,16 +112,25 @@ class CatalogDatabase:
         """Hold the only writing transaction; it is committed, durably, when the context ends.
 
         Raises:
-            CatalogError: the database cannot be opened or written; nothing was changed.
+            CatalogError: the database cannot be opened or written, or is closed; nothing was
+                changed. It is CatalogUnavailable where that is not for what was written.
         """
         with self._writers.turn():
             try:
                 self.writer.connect(reuse_if_open=True)
-                with self.writer.atomic("IMMEDIATE"):
-                    yield
-            except PeeweeException as error:
-                self.writer.close()  # whatever state it is in: the next writer opens it anew
-                raise self._failure(error) from error
+                execute(self.writer, "BEGIN IMMEDIATE")
+                yield
+                execute(self.writer, "COMMIT")
+            except BaseException as error:
+                # Where the disk is full SQLite has undone it already, and answers this with an
+                # error of its own. In whatever state it is: the next writer opens it anew.
+                with suppress(PeeweeException):
+                    execute(self.writer, "ROLLBACK")
+                with suppress(PeeweeException):
+                    self.writer.close()
+                if isinstance(error, PeeweeException):
+                    raise self._failure(error) from error
+                raise
 
     def use_write_ahead_log(self) -> None:
         """Switch the database file to WAL; it stays so.
@@ -128,16 +149,18 @@ class CatalogDatabase:
         That takes a turn: who is the last to close a database takes its WAL away, and locks out
         whoever opens it at this moment.
         """
-        if self._writers.is_busy(_CLOSE_SECONDS):
+        if self._writers.is_closed or self._writers.is_busy(_CLOSE_SECONDS):
             return
         with self._writers.turn():
             self.peewee.close_all()  # type: ignore[attr-defined]  # of the pool, which has no types
             with suppress(PeeweeException):
                 self.writer.close()
-        self._writers.close()
+            self._writers.close()
 
     def _failure(self, error: PeeweeException) -> CatalogError:
-        return CatalogError(f"catalog {self.path}: {error}")
+        is_of_a_statement = isinstance(error, _FAULTS_OF_A_STATEMENT)
+        kind = CatalogError if is_of_a_statement else CatalogUnavailable
+        return kind(f"catalog {self.path}: {error}")
 
 
 class Cursor(Protocol):
@@ -166,11 +189,22 @@ class _WriterQueue:
     @contextmanager
     def turn(self) -> Iterator[None]:
         with self._threads:
+            self.check_open()
             fcntl.flock(self._descriptor, fcntl.LOCK_EX)
             try:
                 yield
             finally:
-                fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+                if not self.is_closed:  # else close() has given it up
+                    fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+
+    def check_open(self) -> None:
+        """Refuse what comes after close(): the descriptor may be another file's by then."""
+        if self.is_closed:
+            raise CatalogUnavailable("the catalog is closed")
+
+    @property
+    def is_closed(self) -> bool:
+        return self._descriptor < 0
 
     def is_busy(self, seconds: float) -> bool:
         """Tell whether a thread of this process has the turn, and keeps it for so long."""
@@ -180,4 +214,6 @@ class _WriterQueue:
         return False
 
     def close(self) -> None:
-        os.close(self._descriptor)
+        """Be done; who calls it has the turn."""
+        descriptor, self._descriptor = self._descriptor, -1
+        os.close(descriptor)

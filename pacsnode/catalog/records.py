@@ -10,6 +10,10 @@ class CatalogError(Exception):
     """The catalog cannot do what was asked; the cause is chained."""
 
 
+class CatalogUnavailable(CatalogError):  # noqa: N818 - a state, which lasts
+    """The catalog cannot be used at all for now, whatever is asked of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class KeptFile:
     """The file of an instance, as it was kept.

@@ -40,14 +40,16 @@ def import_file(path: Path, keeper: Keeper, mode: ImportMode) -> Keeping:
     """Keep and catalogue a file; when this returns it is on the disk, file and row.
 
     Raises:
-        ImportRefused: it is not a DICOM file, its transfer syntax is none that we keep, it has no
-            data set we can decode, or lacks an identifying UID.
+        ImportRefused: it lies in `incoming`, it is not a DICOM file, its transfer syntax is none
+            that we keep, it has no data set we can decode, or lacks an identifying UID.
         FileStoreError: the store cannot take it: that is not the file's fault.
         CatalogError: the catalog cannot take it.
     """
     kept_path = keeper.file_store.kept_path(path)
     if kept_path is not None:
         return _adopt(kept_path, keeper)
+    if keeper.file_store.is_incoming(path):
+        raise ImportRefused("is being received, or was left by a process that died")
     _check_is_dicom(path)
     with keeper.file_store.incoming() as file:
         if mode is ImportMode.LINK:

@@ -11,17 +11,25 @@ transaction (rounds.py).
 Source: PS3.4 B.4.1; rules F-2, F-20, F-21.
 """
 
+import errno
 import hashlib
 import mmap
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import Enum, auto
 from pathlib import Path
 from typing import Final
 
 from pacsnode.catalog.catalog import Catalog
-from pacsnode.catalog.records import Addition, KeptFile, NewInstance, StoredInstance
+from pacsnode.catalog.records import (
+    Addition,
+    CatalogUnavailable,
+    KeptFile,
+    NewInstance,
+    StoredInstance,
+)
 from pacsnode.dicom.data_elements import Buffer
 from pacsnode.dicom.instance import InstanceHeader, read_instance
 from pacsnode.dicom.part10 import Part10Error, read_file_meta
@@ -30,6 +38,12 @@ from pacsnode.file_store import FileStore, FileStoreError, IncomingFile
 from pacsnode.services.rounds import Rounds
 
 _READ_LENGTH_BYTES: Final = 1024 * 1024
+_LONGEST_IN_MEMORY_BYTES: Final = 64 * 1024 * 1024  # of a file that is looked at
+_IS_MISSING: Final = frozenset({errno.ENOENT, errno.ENOTDIR})
+# What a disk or a file system says of content that it has lost.
+_IS_UNREADABLE: Final = frozenset({errno.EIO, errno.EUCLEAN, errno.EBADMSG})
+_SETTLING_SECONDS: Final = 1.0  # between a commit and the end of its writer: it takes microseconds
+_SETTLING_LOOK_SECONDS: Final = 0.005
 
 
 class DuplicatePolicy(Enum):
@@ -37,6 +51,16 @@ class DuplicatePolicy(Enum):
 
     KEEP_FIRST = "keep_first"  # the newcomer is put into quarantine
     REJECT = "reject"
+
+
+class _Condition(Enum):
+    """What has been found out about a file that is kept."""
+
+    SOUND = auto()
+    MISSING = auto()
+    DAMAGED = auto()  # its bytes were read, and are others than those that were received
+    UNREADABLE = auto()  # the disk does not give them
+    UNSETTLED = auto()  # somebody may still take it back
 
 
 class Outcome(Enum):
@@ -149,13 +173,17 @@ class Keeper:
             kept, perhaps as another file; or rejected.
 
         Raises:
-            FileStoreError: the file cannot be synced.
+            FileStoreError: the file cannot be synced, or it cannot be told whether the file that
+                the catalog names is sound.
             CatalogError: the row cannot be written.
         """
         self.file_store.sync_kept(path)
         instance = arrival.as_new_instance(path)
         addition, outcome = self.catalog.add(instance), Outcome.ADDED
-        if addition.existing is not None and not self._is_sound(addition.existing.file):
+        if (
+            addition.existing is not None
+            and self._condition(addition.existing.file) is not _Condition.SOUND
+        ):
             addition, outcome = (
                 self.catalog.replace(instance, addition.existing.file),
                 Outcome.REPLACED,
@@ -170,62 +198,125 @@ class Keeper:
     def _catalogue(self, instances: Sequence[NewInstance]) -> Sequence[Addition | Exception]:
         """Make the names of files durable, then commit their rows; return what came of each.
 
-        Rows that cannot be committed together are committed one by one: no instance fails another.
-        A sync that fails is not tried again: the kernel tells only once that a write was lost.
+        A folder that cannot be synced fails those in it, and is not tried again: the kernel tells
+        only once that a write was lost.
         """
-        self.file_store.sync_folders(instance.file.path for instance in instances)
+        failed = self.file_store.sync_folders(instance.file.path for instance in instances)
+        durable = [instance for instance in instances if instance.file.path not in failed]
+        additions = iter(self._add_all(durable) if durable else ())
+        return [failed.get(instance.file.path) or next(additions) for instance in instances]
+
+    def _add_all(self, instances: Sequence[NewInstance]) -> Sequence[Addition | Exception]:
+        """Commit rows together; one by one where that fails, so that no instance fails another.
+
+        Where the catalog itself is what fails, each would only wait for it again.
+        """
         try:
             return self.catalog.add_all(instances)
+        except CatalogUnavailable as error:
+            return [error] * len(instances)
         except Exception as error:  # noqa: BLE001 - returned: its own caller raises it
             if len(instances) == 1:
                 return (error,)
-        return [self._add_alone(instance) for instance in instances]
-
-    def _add_alone(self, instance: NewInstance) -> Addition | Exception:
-        try:
-            return self.catalog.add(instance)
-        except Exception as error:  # noqa: BLE001 - likewise
-            return error
+        additions: list[Addition | Exception] = []
+        for instance in instances:
+            try:
+                additions.append(self.catalog.add(instance))
+            except CatalogUnavailable as error:
+                return additions + [error] * (len(instances) - len(additions))
+            except Exception as error:  # noqa: BLE001 - likewise
+                additions.append(error)
+        return additions
 
     def _keep_duplicate(
         self, file: IncomingFile, place: FilePlace, newcomer: NewInstance, first: StoredInstance
     ) -> Keeping:
         """Decide about an instance whose SOP Instance UID is catalogued (rule F-20)."""
         path = newcomer.file.path
-        # Where the newcomer could have the very name of the first, the first was not there.
-        if first.file.path == path or not self._is_sound(first.file):
+        is_repetition = newcomer.file.data_set_sha256 == first.file.data_set_sha256
+        if first.file.path == path:
+            condition = _Condition.MISSING  # else the newcomer could not have its very name
+        else:
+            condition = self._condition(first.file)
+            if condition is _Condition.SOUND and is_repetition:
+                condition = self._wait_until_settled(first.file, file)
+        if condition is not _Condition.SOUND:
             replacement = self.catalog.replace(newcomer, first.file)
             if replacement.existing is not None:
                 return self._keep_duplicate(file, place, newcomer, replacement.existing)
-            if first.file.path != path:
+            if condition is _Condition.DAMAGED:
                 # The row names the newcomer already; that must stand even if a failing disk does
-                # not let go of what was damaged, which nothing names any more.
+                # not let go of what was damaged, which nothing names any more. What could not be
+                # read stays: perhaps somebody can.
                 with suppress(FileStoreError):
                     self.file_store.remove(first.file.path)
             return Keeping(Outcome.REPLACED, path, replacement.has_other_patient)
         file.withdraw()
-        if newcomer.file.data_set_sha256 == first.file.data_set_sha256:
+        if is_repetition:
             return Keeping(Outcome.ALREADY_KEPT, first.file.path)
         if self.on_duplicate is DuplicatePolicy.REJECT:
             return Keeping(Outcome.REJECTED)
         aside = file.quarantine(place, newcomer.file.data_set_sha256)
         return Keeping(Outcome.IN_QUARANTINE, aside)
 
-    def _is_sound(self, kept: KeptFile) -> bool:
-        """Tell whether a kept file still holds the bytes that were received."""
+    def _wait_until_settled(self, kept: KeptFile, own: IncomingFile) -> _Condition:
+        """Make sure that a sound file that the catalog names is not taken back by its writer.
+
+        A file that was lost, and comes again, gets the name that the catalog still has; until its
+        writer is done it may be withdrawn. Any other one is settled as soon as its row is
+        committed, but looks the same for another moment: that is waited for.
+
+        Args:
+            kept: what the catalog names.
+            own: the caller's file. It is the same one if that was linked twice.
+        """
+        deadline = time.monotonic() + _SETTLING_SECONDS
+        while self.file_store.has_first_name(kept.path, other_than=own.path):
+            if time.monotonic() > deadline:
+                return _Condition.UNSETTLED
+            time.sleep(_SETTLING_LOOK_SECONDS)
+        return _Condition.SOUND
+
+    def _condition(self, kept: KeptFile) -> _Condition:
+        """Find out whether a kept file still holds the bytes that were received.
+
+        Raises:
+            FileStoreError: that cannot be told now: the file cannot be opened or read for a reason
+                that says nothing about it.
+        """
         digest = hashlib.sha256()
         try:
             with self.file_store.open(kept.path) as file:
                 file.seek(read_file_meta(file).data_set_offset)
                 while part := file.read(_READ_LENGTH_BYTES):
                     digest.update(part)
-        except (FileStoreError, Part10Error, OSError):
-            return False
-        return digest.digest() == kept.data_set_sha256
+        except Part10Error:
+            return _Condition.DAMAGED
+        except FileStoreError as error:
+            return _condition_after(error.__cause__, error)
+        except OSError as error:
+            failure = FileStoreError(f"cannot read a kept file: {error.strerror}")
+            failure.__cause__ = error
+            return _condition_after(error, failure)
+        is_same = digest.digest() == kept.data_set_sha256
+        return _Condition.SOUND if is_same else _Condition.DAMAGED
+
+
+def _condition_after(cause: BaseException | None, failure: FileStoreError) -> _Condition:
+    """Return what an error on reading a file says of it; raise the failure if it says nothing."""
+    number = cause.errno if isinstance(cause, OSError) else None
+    if number in _IS_MISSING:
+        return _Condition.MISSING
+    if number in _IS_UNREADABLE:
+        return _Condition.UNREADABLE
+    raise failure
 
 
 def arrival_of(path: Path) -> Arrival:
     """Return what a DICOM file holds.
+
+    It is read before it is mapped, and only mapped if it is long: a bad sector behind a map, or an
+    owner who makes the file shorter meanwhile, would end the process.
 
     Raises:
         Part10Error: it is not a DICOM file.
@@ -234,18 +325,30 @@ def arrival_of(path: Path) -> Arrival:
     """
     with path.open("rb") as file:
         meta = read_file_meta(file)
-        with (
-            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
-            memoryview(content) as view,
-            view[meta.data_set_offset :] as data_set,
-        ):
-            return Arrival(
-                header=read_instance(data_set, meta.transfer_syntax_uid),
-                transfer_syntax_uid=meta.transfer_syntax_uid,
-                data_set_sha256=data_set_digest(data_set),
-                data_set_length_bytes=len(data_set),
-                source_ae_title="",
-            )
+        file.seek(meta.data_set_offset)
+        digest, length_bytes, parts = hashlib.sha256(), 0, []
+        while part := file.read(_READ_LENGTH_BYTES):
+            digest.update(part)
+            length_bytes += len(part)
+            if length_bytes <= _LONGEST_IN_MEMORY_BYTES:
+                parts.append(part)
+        if length_bytes <= _LONGEST_IN_MEMORY_BYTES:
+            header = read_instance(b"".join(parts), meta.transfer_syntax_uid)
+        else:
+            parts.clear()
+            with (
+                mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+                memoryview(content) as view,
+                view[meta.data_set_offset :] as data_set,
+            ):
+                header = read_instance(data_set, meta.transfer_syntax_uid)
+        return Arrival(
+            header=header,
+            transfer_syntax_uid=meta.transfer_syntax_uid,
+            data_set_sha256=digest.digest(),
+            data_set_length_bytes=length_bytes,
+            source_ae_title="",
+        )
 
 
 def data_set_digest(data_set: Buffer) -> bytes:

@@ -1,5 +1,6 @@
 """The catalog as a whole: opened, used by threads, closed; what fails says so."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,19 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CatalogError, match="not a database"):
         Catalog(f"sqlite:///{path}")
     assert path.read_text() == "this is no database" * 100
+
+
+@pytest.mark.parametrize("opener", [Catalog, Catalog.upgrade], ids=["open", "upgrade"])
+def test_a_catalog_that_cannot_be_opened_leaves_nothing_open(
+    tmp_path: Path, opener: Callable[[str], object]
+) -> None:
+    """Neither the lock beside it nor a connection."""
+    path = tmp_path / "catalog.sqlite"
+    path.write_text("this is no database" * 100)
+    with pytest.raises(CatalogError):
+        opener(f"sqlite:///{path}")
+    targets = [link.readlink() for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+    assert [target for target in targets if target.is_relative_to(tmp_path)] == []
 
 
 def test_an_addition_that_fails_leaves_nothing(catalog: Catalog) -> None:

@@ -16,7 +16,7 @@ from peewee import InterfaceError
 
 from pacsnode.catalog import Catalog
 from pacsnode.catalog.database import CatalogDatabase, execute
-from pacsnode.catalog.records import CatalogError
+from pacsnode.catalog.records import CatalogError, CatalogUnavailable
 from pacsnode.dicom.information_model import Level
 from tests.catalog.rows import add, query, unique_keys
 
@@ -272,3 +272,38 @@ def test_connections_are_used_again(catalog: Catalog) -> None:
         next(catalog.find(query(Level.STUDY, StudyInstanceUID="")), None)
     pool = catalog._database.peewee
     assert len(pool._connections) == 1  # type: ignore[attr-defined]
+
+
+def test_what_is_wrong_with_the_database_is_told_from_what_is_wrong_with_a_row(
+    database: CatalogDatabase,
+) -> None:
+    """Rows of others are worth a try only where the row was at fault."""
+    with pytest.raises(CatalogUnavailable, match="no such table"), database.writing():
+        execute(database.writer, "INSERT INTO t VALUES (1)")
+    with database.writing():
+        execute(database.writer, "CREATE TABLE t (n INTEGER NOT NULL)")
+    with pytest.raises(CatalogError, match="NOT NULL") as of_row, database.writing():
+        execute(database.writer, "INSERT INTO t VALUES (NULL)")
+    assert not isinstance(of_row.value, CatalogUnavailable)
+
+
+def test_the_cause_of_a_failure_is_not_lost(database: CatalogDatabase) -> None:
+    """On a full disk SQLite undoes the transaction itself: what is said is what came first."""
+
+    def fail_after_the_end_of_the_transaction() -> None:
+        with database.writing():
+            execute(database.writer, "ROLLBACK")
+            execute(database.writer, "no statement")
+
+    with pytest.raises(CatalogError, match="syntax error"):
+        fail_after_the_end_of_the_transaction()
+
+
+def test_what_comes_after_the_end_is_refused(url: str) -> None:
+    """A thread that is late finds no descriptor of somebody else in the place of the lock."""
+    database = CatalogDatabase(url, busy_timeout_seconds=1)
+    database.close()
+    database.close()
+    for use in (database.writing, database.reading):
+        with pytest.raises(CatalogError, match="closed"), use():
+            pass

@@ -41,7 +41,7 @@ def test_a_long_stream_is_inflated_in_little_memory(
         tracemalloc.stop()
     assert not is_whole
     assert len(beginning) >= _KEPT
-    assert fill.startswith(beginning)
+    assert fill[: len(beginning)] == beginning
     assert peak_bytes < 5 * 1024 * 1024
 
 
@@ -50,3 +50,20 @@ def test_a_stream_that_does_not_end_is_refused(stream: bytes) -> None:
     """The end is in the stream, not where its bytes end (RFC 1951)."""
     with pytest.raises(DeflateError, match="cut off"):
         inflate(stream)
+
+
+def test_a_stream_that_inflates_to_more_than_any_object_has_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A few megabytes would else take a processor for hours."""
+    stream = _deflated(bytes(2_000_001))
+    monkeypatch.setattr(deflate, "_LONGEST_LENGTH", 2_000_001)
+    inflate(stream)
+    monkeypatch.setattr(deflate, "_LONGEST_LENGTH", 2_000_000)
+    with pytest.raises(DeflateError, match="inflates to more"):
+        inflate(stream)
+
+
+def test_a_data_set_with_the_longest_value_is_not_too_long() -> None:
+    """4 GiB less two bytes, and all the other elements (PS3.5 7.1.1)."""
+    assert deflate._LONGEST_LENGTH > 2**32 + deflate._KEPT_LENGTH

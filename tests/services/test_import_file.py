@@ -11,7 +11,10 @@ import pytest
 
 from pacsnode.catalog.catalog import Catalog
 from pacsnode.catalog.records import Addition, CatalogError, NewInstance
+from pacsnode.dicom.data_elements import Buffer
+from pacsnode.dicom.instance import InstanceHeader
 from pacsnode.file_store import FileStoreError
+from pacsnode.services import keep
 from pacsnode.services.import_file import ImportMode, ImportRefused, import_file
 from pacsnode.services.keep import Keeper, Outcome, arrival_of
 from tests.support.archive import files_below, send
@@ -249,3 +252,39 @@ def test_a_file_in_quarantine_is_imported_as_any_other(keeper: Keeper) -> None:
     keeping = import_file(path, keeper, ImportMode.LINK)
     assert keeping.outcome is Outcome.ADDED
     assert keeping.path.startswith("studies/")
+
+
+@pytest.mark.parametrize("mode", list(ImportMode))
+def test_a_file_on_its_way_in_is_refused(keeper: Keeper, tmp_path: Path, mode: ImportMode) -> None:
+    """What has come of it may end between two elements, and be taken for all of it."""
+    source = write_instance(encoded(ct_data_set()), tmp_path / "a.dcm")
+    with keeper.file_store.incoming() as file:
+        file.copy_from(source)
+        with pytest.raises(ImportRefused, match="being received"):
+            import_file(file.path, keeper, mode)
+
+
+def test_a_linked_file_that_gets_shorter_meanwhile_is_no_crash(
+    keeper: Keeper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its owner may write it anew at any moment; a map of it would end the process."""
+    path = write_instance(encoded(ct_data_set()), tmp_path / "a.dcm")
+    real = keep.read_instance
+
+    def read_instance(data_set: Buffer, transfer_syntax_uid: str) -> InstanceHeader:
+        os.truncate(path, 0)
+        return real(data_set, transfer_syntax_uid)
+
+    monkeypatch.setattr(keep, "read_instance", read_instance)
+    assert import_file(path, keeper, ImportMode.LINK).outcome is Outcome.ADDED
+
+
+def test_a_long_file_is_read_like_a_short_one(
+    keeper: Keeper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is mapped instead of read into memory; what is found in it is the same."""
+    path = write_instance(encoded(ct_data_set()), tmp_path / "a.dcm")
+    short = arrival_of(path)
+    monkeypatch.setattr(keep, "_LONGEST_IN_MEMORY_BYTES", 100)
+    assert arrival_of(path) == short
+    assert import_file(path, keeper, ImportMode.COPY).outcome is Outcome.ADDED

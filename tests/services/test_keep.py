@@ -8,14 +8,23 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
+from pacsnode import study_folders
 from pacsnode.catalog.catalog import Catalog
-from pacsnode.catalog.records import Addition, CatalogError, KeptFile, NewInstance
+from pacsnode.catalog.records import (
+    Addition,
+    CatalogError,
+    CatalogUnavailable,
+    KeptFile,
+    NewInstance,
+)
 from pacsnode.dicom.instance import read_instance
 from pacsnode.dicom.part10 import file_header
 from pacsnode.file_store import FileStore, FileStoreError
+from pacsnode.services import keep
 from pacsnode.services.keep import (
     Arrival,
     DuplicatePolicy,
@@ -25,6 +34,7 @@ from pacsnode.services.keep import (
     arrival_of,
     data_set_digest,
 )
+from pacsnode.write_back import WriteBack
 from tests.support.archive import files_below, send, store_request
 from tests.support.instances import Instance, ct_data_set, encoded, write_instance
 from tests.support.waiting import wait_until
@@ -134,6 +144,82 @@ def test_a_replacement_stands_even_if_the_damaged_file_cannot_be_removed(
     assert keeper.file_store.path(stored.file.path).read_bytes().endswith(instance.encoded_data_set)
 
 
+def _fail_to_open(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    """Let no kept file be opened from now on."""
+
+    def fail(_store: FileStore, _path: str) -> BinaryIO:
+        raise FileStoreError("cannot read a kept file") from OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(FileStore, "open", fail)
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EMFILE, errno.ENOMEM, errno.ESTALE])
+def test_an_error_that_says_nothing_about_the_first_file_refuses_the_newcomer(
+    keeper: Keeper, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """What was acknowledged is neither replaced nor removed; nothing of the newcomer is left."""
+    instance = _instance()
+    first = send(instance, keeper).keeping
+    row = keeper.catalog.stored_instance(instance.sop_instance_uid)
+    with monkeypatch.context() as patch:
+        _fail_to_open(patch, code)
+        with pytest.raises(FileStoreError):
+            _keep(keeper, _changed(instance))
+    assert files_below(keeper.file_store.folder) == [first.path]
+    assert keeper.catalog.stored_instance(instance.sop_instance_uid) == row
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.EUCLEAN, errno.EBADMSG])
+def test_a_file_that_the_disk_does_not_give_is_replaced_and_stays(
+    keeper: Keeper, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """The row names the newcomer; what is left of the first is for whoever can read it (F-20)."""
+    instance = _instance()
+    first = send(instance, keeper).keeping
+    _fail_to_open(monkeypatch, code)
+    second = _keep(keeper, instance)
+    assert second.outcome is Outcome.REPLACED
+    assert keeper.catalog.stored_instance(instance.sop_instance_uid).file.path == second.path
+    assert files_below(keeper.file_store.folder) == sorted([first.path, second.path])
+
+
+def test_a_file_that_may_be_taken_back_is_not_relied_on(
+    keeper: Keeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lost file comes again, twice at once: the second is kept even if the first fails (F-2)."""
+    monkeypatch.setattr(keep, "_SETTLING_SECONDS", 0)
+    instance = _instance()
+    keeper.file_store.remove(send(instance, keeper).keeping.path)
+    other = Keeper(FileStore(keeper.file_store.folder), keeper.catalog)
+    kept = []
+
+    def fail(_write_back: WriteBack, *_: int) -> None:
+        monkeypatch.undo()
+        monkeypatch.setattr(keep, "_SETTLING_SECONDS", 0)
+        kept.append(_keep(other, instance))
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(WriteBack, "finish", fail)
+    with pytest.raises(FileStoreError):
+        _keep(keeper, instance)
+    stored = keeper.catalog.stored_instance(instance.sop_instance_uid)
+    assert files_below(keeper.file_store.folder) == [stored.file.path] == [kept[0].path]
+    other.file_store.close()
+
+
+def test_a_refused_instance_leaves_no_folder(keeper: Keeper) -> None:
+    """Nor does one that goes to quarantine: its study and series are not those of the first."""
+    strict = replace(keeper, on_duplicate=DuplicatePolicy.REJECT)
+    first = _instance()
+    send(first, strict)
+    same_uid = _instance(SOPInstanceUID=first.sop_instance_uid)
+    assert same_uid.study_instance_uid != first.study_instance_uid
+    assert _keep(strict, same_uid).outcome is Outcome.REJECTED
+    assert _keep(keeper, same_uid).outcome is Outcome.IN_QUARANTINE
+    studies = keeper.file_store.folder / "studies"
+    assert [path.name for path in studies.iterdir()] == [first.study_instance_uid]
+
+
 def test_a_replacement_that_cannot_be_catalogued_is_taken_back(
     keeper: Keeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -209,10 +295,10 @@ class _Together:
         monkeypatch.setattr(FileStore, "sync_folders", lambda _, paths: self._sync_folders(paths))
         monkeypatch.setattr(Catalog, "add_all", lambda _, instances: self._add_all(instances))
 
-    def _sync_folders(self, paths: Iterable[str]) -> None:
+    def _sync_folders(self, paths: Iterable[str]) -> dict[str, FileStoreError]:
         self._is_held.set()
         assert self._go_on.wait(_SECONDS)
-        self._sync(self._keeper.file_store, paths)
+        return self._sync(self._keeper.file_store, paths)
 
     def _add_all(self, instances: Sequence[NewInstance]) -> list[Addition]:
         self.groups.append(len(instances))
@@ -283,23 +369,71 @@ def test_of_two_with_one_uid_in_one_round_one_is_added(keeper: Keeper, together:
     assert len(files_below(keeper.file_store.folder)) == 2
 
 
-def test_a_folder_that_cannot_be_synced_fails_its_round(
-    keeper: Keeper, monkeypatch: pytest.MonkeyPatch
+def test_a_folder_that_cannot_be_synced_fails_those_in_it(
+    keeper: Keeper, together: _Together, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is catalogued and nothing is left; the sync is not tried again (F-2)."""
+    """Others of the round are kept; of these nothing is left, and no sync is tried again (F-2)."""
+    first, bad, good = _instance(), _instance(), _instance()
     tried = []
+    real = study_folders.sync
 
-    def fail(_store: FileStore, paths: Iterable[str]) -> None:
-        tried.append(list(paths))
-        raise FileStoreError("cannot sync a folder: Input/output error")
+    def fail(path: str) -> None:
+        if path.endswith(bad.series_instance_uid):
+            tried.append(path)
+            raise OSError(errno.EACCES, "Permission denied")
+        real(path)
 
-    monkeypatch.setattr(FileStore, "sync_folders", fail)
-    instance = _instance()
-    with pytest.raises(FileStoreError):
-        _keep(keeper, instance)
+    monkeypatch.setattr(study_folders, "sync", fail)
+    _, failed, kept = together.keep(*(lambda i=i: _keep(keeper, i) for i in (first, bad, good)))
+    with pytest.raises(FileStoreError, match="Permission denied"):
+        failed.result()
+    assert kept.result().outcome is Outcome.ADDED
+    assert together.groups == [1, 1]
     assert len(tried) == 1
-    assert keeper.catalog.stored_instance(instance.sop_instance_uid) is None
-    assert files_below(keeper.file_store.folder) == []
+    assert keeper.catalog.stored_instance(bad.sop_instance_uid) is None
+    assert len(files_below(keeper.file_store.folder)) == 2
+
+
+def test_a_catalog_that_cannot_be_used_is_waited_for_once(
+    keeper: Keeper, together: _Together, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A round fails as a whole; else it would take as many busy timeouts as it has instances."""
+    added = together._add
+
+    def fail(catalog: Catalog, instances: Sequence[NewInstance]) -> list[Addition]:
+        if len(together.groups) > 1:
+            raise CatalogUnavailable("database is locked")
+        return added(catalog, instances)
+
+    monkeypatch.setattr(together, "_add", fail)
+    _, *futures = together.keep(*(lambda: _keep(keeper, _instance()) for _ in range(4)))
+    for future in futures:
+        with pytest.raises(CatalogUnavailable):
+            future.result()
+    assert together.groups == [1, 3]
+
+
+def test_a_catalog_that_goes_while_rows_are_added_one_by_one_is_waited_for_once(
+    keeper: Keeper, together: _Together, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was added before stands; the others of the round fail."""
+    added = together._add
+
+    def fail(catalog: Catalog, instances: Sequence[NewInstance]) -> list[Addition]:
+        match together.groups:
+            case [1, 4]:
+                raise CatalogError("NOT NULL constraint failed")
+            case [1, 4, 1, 1]:
+                raise CatalogUnavailable("database is locked")
+        return added(catalog, instances)
+
+    monkeypatch.setattr(together, "_add", fail)
+    _, kept, *futures = together.keep(*(lambda: _keep(keeper, _instance()) for _ in range(5)))
+    assert kept.result().outcome is Outcome.ADDED
+    for future in futures:
+        with pytest.raises(CatalogUnavailable):
+            future.result()
+    assert together.groups == [1, 4, 1, 1]
 
 
 # --- what reaches the disk, and in which order

@@ -1,16 +1,21 @@
 """What a process that died has left is cleared up, and nothing that is catalogued."""
 
+import errno
 import os
 from contextlib import suppress
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
 import pytest
 
+from pacsnode import incoming_folder
 from pacsnode.catalog.catalog import Catalog
+from pacsnode.catalog.records import CatalogError, StoredInstance
 from pacsnode.file_names import FilePlace, name_with_place
 from pacsnode.file_store import FileStore
-from pacsnode.services.keep import Keeper, Outcome, data_set_digest
+from pacsnode.services import recover as recover_module
+from pacsnode.services.keep import Arrival, Keeper, Outcome, data_set_digest
 from pacsnode.services.recover import recover
 from tests.support.archive import files_below, send
 from tests.support.instances import Instance, ct_data_set, encoded, write_instance
@@ -44,7 +49,10 @@ def _keep_without_row(keeper: Keeper, dead: Path, instance: Instance) -> str:
 
 
 def _recover(keeper: Keeper) -> int:
-    return recover(keeper.file_store, keeper.catalog)
+    """Clear up without a failure, and tell how many files that were."""
+    recovery = recover(keeper.file_store, keeper.catalog)
+    assert recovery.failures == []
+    return recovery.cleared
 
 
 def test_nothing_left_is_nothing_to_do(keeper: Keeper) -> None:
@@ -180,6 +188,94 @@ def test_each_file_of_each_dead_writer_is_counted(keeper: Keeper, dead: Path) ->
     (dead.parent / "another" / "three").write_bytes(b"")
     assert _recover(keeper) == 3
     assert _recover(keeper) == 0
+
+
+def test_what_cannot_be_read_stays_and_the_rest_is_cleared_up(
+    keeper: Keeper, dead: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bad sector does not keep a node from starting: it is reported, and both names are left."""
+    instance = encoded(ct_data_set())
+    name = _keep_without_row(keeper, dead, instance)
+    (dead / "other").write_bytes(b"")
+
+    def fail(_path: Path) -> Arrival:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(recover_module, "arrival_of", fail)
+    recovery = recover(keeper.file_store, keeper.catalog)
+    first_name = _first_name(dead, instance)
+    assert recovery.cleared == 1
+    assert recovery.failures == [f"{first_name}: Input/output error"]
+    assert keeper.file_store.path(name).samefile(first_name)
+
+
+def test_what_is_no_file_stays(keeper: Keeper, dead: Path) -> None:
+    """A folder that a person has put there is reported, and keeps nothing from being done."""
+    (dead / "folder").mkdir()
+    (dead / "file").write_bytes(b"")
+    recovery = recover(keeper.file_store, keeper.catalog)
+    assert (recovery.cleared, len(recovery.failures)) == (1, 1)
+    assert list(dead.iterdir()) == [dead / "folder"]
+
+
+def test_a_writers_folder_that_cannot_be_opened_stays(
+    keeper: Keeper, dead: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of others are looked at all the same."""
+    other = dead.parent / "other"
+    other.mkdir()
+    (other / "file").write_bytes(b"")
+    real = incoming_folder.try_lock_folder
+
+    def fail(folder: Path) -> int | None:
+        if folder == dead:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(folder)
+
+    monkeypatch.setattr(incoming_folder, "try_lock_folder", fail)
+    recovery = recover(keeper.file_store, keeper.catalog)
+    assert recovery.cleared == 1
+    assert recovery.failures == [f"{dead}: Permission denied"]
+
+
+def test_a_catalog_that_fails_is_no_matter_of_one_file(
+    keeper: Keeper, dead: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing can be decided without it."""
+    _keep_without_row(keeper, dead, encoded(ct_data_set()))
+
+    def fail(_catalog: Catalog, _uid: str) -> StoredInstance | None:
+        raise CatalogError("disk I/O error")
+
+    monkeypatch.setattr(Catalog, "stored_instance", fail)
+    with pytest.raises(CatalogError):
+        recover(keeper.file_store, keeper.catalog)
+
+
+def test_a_row_that_names_a_path_does_not_say_what_lies_there(keeper: Keeper, dead: Path) -> None:
+    """The file of the row was lost, and another content got its name: the row is about that now."""
+    instance = encoded(ct_data_set())
+    path = send(instance, keeper).keeping.path
+    keeper.file_store.remove(path)
+    content = instance.encoded_data_set.replace(b"Example^Emma", b"Example^Anna")
+    other = replace(instance, encoded_data_set=content)
+    assert _keep_without_row(keeper, dead, other) == path
+    assert _recover(keeper) == 1
+    stored = keeper.catalog.stored_instance(instance.sop_instance_uid)
+    assert stored.file.path == path
+    assert stored.file.data_set_sha256 == data_set_digest(content)
+
+
+def test_what_a_row_names_is_never_removed(keeper: Keeper, dead: Path) -> None:
+    """Even if it is not whole: whoever sends it again heals it (F-20)."""
+    instance = encoded(ct_data_set())
+    path = send(instance, keeper).keeping.path
+    keeper.file_store.remove(path)
+    _keep_without_row(keeper, dead, instance)
+    keeper.file_store.path(path).write_bytes(b"")
+    assert _recover(keeper) == 1
+    assert files_below(keeper.file_store.folder) == [path]
+    assert send(instance, keeper).keeping.outcome is Outcome.REPLACED
 
 
 _CALLS = [

@@ -1,5 +1,6 @@
 """Many threads whose work is done together."""
 
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -145,3 +146,29 @@ def test_many_threads_get_each_their_own(rounds: Rounds[str, str]) -> None:
     texts = [f"work {number}" for number in range(4000)]
     with ThreadPoolExecutor(8) as many:
         assert list(many.map(rounds.do, texts)) == [text.upper() for text in texts]
+
+
+def test_an_interrupt_of_one_who_waits_holds_up_nobody(
+    work: _Work, rounds: Rounds[str, str], threads: ThreadPoolExecutor
+) -> None:
+    """The next round is held without it, and so are those after it."""
+    slow = threads.submit(rounds.do, "slow")
+    assert work.is_slow.wait(_SECONDS)
+    main = threading.main_thread().ident
+    assert main is not None
+
+    def interrupt() -> None:
+        wait_until(lambda: len(rounds._waiting) == 1, "the main thread to wait")
+        signal.pthread_kill(main, signal.SIGINT)
+
+    interrupted = threads.submit(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        rounds.do("interrupted")
+    interrupted.result(_SECONDS)
+    follower = threads.submit(rounds.do, "a")
+    wait_until(lambda: len(rounds._waiting) == 1, "the follower to wait")
+    work.end.set()
+    assert slow.result(_SECONDS) == "SLOW"
+    assert follower.result(_SECONDS) == "A"
+    assert threads.submit(rounds.do, "b").result(_SECONDS) == "B"
+    assert work.rounds == [("slow",), ("a",), ("b",)]
