@@ -59,7 +59,7 @@ class Processes:
         for process_id in self._stat():
             with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
                 text = (_PROCESSES / str(process_id) / file_name).read_text(encoding="ascii")
-                sizes[process_id] = _kibibytes(text, name) * _BYTES_PER_KIB
+                sizes[process_id] = kibibytes(text, name) * _BYTES_PER_KIB
         return sizes
 
     def _stat(self) -> dict[int, list[str]]:
@@ -108,7 +108,7 @@ def sampled(sample: Callable[[], dict[int, int]], interval_seconds: float) -> It
         peaks.see(sample())
 
 
-def _kibibytes(text: str, name: str) -> int:
+def kibibytes(text: str, name: str) -> int:
     """Return a value of a file with lines such as `VmRSS:     1234 kB`."""
     for line in text.splitlines():
         key, _, value = line.partition(":")

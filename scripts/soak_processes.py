@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
 
+from bench_processes import kibibytes
+
 from tests.support.node import Node
 
 BYTES_PER_MIB = 1024**2
@@ -155,8 +157,7 @@ def _holding(pid: int) -> Holding:
 
 def _anonymous_bytes(pid: int) -> int:
     status = (Path("/proc") / str(pid) / "status").read_text(encoding="ascii", errors="replace")
-    for line in status.splitlines():
-        name, _, value = line.partition(":")
-        if name == "RssAnon":
-            return int(value.split()[0]) * _BYTES_PER_KIB
+    size_kibibytes = kibibytes(status, "RssAnon")
+    if size_kibibytes:
+        return size_kibibytes * _BYTES_PER_KIB
     raise ProcessLookupError(pid)  # a process that has ended, but is not reaped yet

@@ -17,6 +17,11 @@ from pacsnode.services.keep import Keeping, Outcome
 _LOGGER = logging.getLogger("pacsnode.activity")
 
 
+def shown_uid(uid: str) -> str:
+    """Return a UID of a peer as it is shown; what is none may be anything, also a name."""
+    return uid if is_valid_uid(uid) else "without a valid UID"
+
+
 def association_accepted(accepted: int, proposed: int) -> None:
     """An association begins."""
     _LOGGER.info("association accepted: %d of %d presentation contexts", accepted, proposed)
@@ -25,9 +30,7 @@ def association_accepted(accepted: int, proposed: int) -> None:
 def contexts_refused(contexts: Iterable[PresentationContext]) -> None:
     """Presentation contexts are refused: what the requestor has of them will not arrive."""
     for context in contexts:
-        # What is no UID may be anything, also a name: it does not belong in a log.
-        sop_class = context.abstract_syntax
-        sop_class = sop_class if is_valid_uid(sop_class) else "without a valid UID"
+        sop_class = shown_uid(context.abstract_syntax)
         if context.result == ContextResult.ABSTRACT_SYNTAX_NOT_SUPPORTED:
             _LOGGER.warning("context refused: SOP class %s is not supported", sop_class)
         else:

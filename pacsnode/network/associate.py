@@ -13,9 +13,8 @@ from typing import Final
 
 from pacsnode.dicom.ae import normalise_ae_title
 from pacsnode.dicom.uid import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, normalise_uid
+from pacsnode.network.pdu import ASSOCIATE_AC, ASSOCIATE_RJ, encode_pdu
 
-_ASSOCIATE_AC: Final = 0x02
-_ASSOCIATE_RJ: Final = 0x03
 _APPLICATION_CONTEXT: Final = 0x10
 _PRESENTATION_CONTEXT_RQ: Final = 0x20
 _PRESENTATION_CONTEXT_AC: Final = 0x21
@@ -28,7 +27,6 @@ _IMPLEMENTATION_VERSION_NAME: Final = 0x55
 _EXTENDED_NEGOTIATION: Final = 0x56
 _COMMON_EXTENDED_NEGOTIATION: Final = 0x57
 
-_PDU_HEADER: Final = struct.Struct(">BxL")
 _ITEM_HEADER: Final = struct.Struct(">BxH")
 _UID_LENGTH: Final = struct.Struct(">H")
 _ANSWERED_CONTEXT: Final = struct.Struct(">BxHBxBxBxH")
@@ -205,7 +203,7 @@ def encode_associate_accept(
             _item(_USER_INFORMATION, b"".join(user_information)),
         )
     )
-    return _PDU_HEADER.pack(_ASSOCIATE_AC, len(content)) + content
+    return encode_pdu(ASSOCIATE_AC, content)
 
 
 def encode_associate_reject(result: int, source: int, reason: int) -> bytes:
@@ -213,7 +211,7 @@ def encode_associate_reject(result: int, source: int, reason: int) -> bytes:
 
     Source: PS3.8 9.3.4.
     """
-    return _PDU_HEADER.pack(_ASSOCIATE_RJ, 4) + bytes((0, result, source, reason))
+    return encode_pdu(ASSOCIATE_RJ, bytes((0, result, source, reason)))
 
 
 def _items(content: bytes) -> Iterator[tuple[int, bytes]]:

@@ -205,15 +205,14 @@ class AcceptedAssociation(threading.Thread):
             except AssociationEnd as end:
                 self._end = end
 
-    def is_lost(self) -> bool:
-        """Tell, while a request is served, whether the peer has gone."""
-        self._look()
-        return self._end is not None
-
     def is_cancelled(self) -> bool:
         """Tell, while a request is served, whether a C-CANCEL for it has come (rule D-30)."""
         self._look()
         return self._is_cancelled
+
+    def is_lost(self) -> bool:
+        """Tell, while a request is served, whether the peer was gone when `is_cancelled` looked."""
+        return self._end is not None
 
     def _look(self) -> None:
         """Take note of what has come while a request is served: a cancel, or the end.
@@ -224,13 +223,13 @@ class AcceptedAssociation(threading.Thread):
             self._upper_layer.raise_if_interrupted()
             while not self._is_over_or_told and self._upper_layer.has_pdu():
                 context_id, command_set = self._receive_command_set(is_within_message=True)
-                if command_set.command_field != C_CANCEL_RQ:
+                if command_set.command_field == C_CANCEL_RQ:
+                    self._context(context_id)
+                    # A cancel that names another request belongs to nothing.
+                    named = command_set.message_id_being_responded_to
+                    self._is_cancelled = named == self._served_message_id
+                else:
                     self._next = context_id, command_set
-                    break
-                self._context(context_id)
-                # A cancel that names another request belongs to nothing.
-                named = command_set.message_id_being_responded_to
-                self._is_cancelled = named == self._served_message_id
         except CommandSetError as error:
             self._end = AssociationEnd(str(error), abort=Abort.BY_USER)
         except AssociationEnd as end:
@@ -250,10 +249,7 @@ class AcceptedAssociation(threading.Thread):
         except AssociationEnd as end:
             with label(self.label):
                 activity_log.connection_without_request(end.reason)
-            if end.abort is None:
-                return 0.0
-            self._upper_layer.send_abort(end.abort)
-            return _LINGER_SECONDS
+            return self._abort(end)
         self.calling_ae_title = request.calling_ae_title
         self.called_ae_title = request.called_ae_title
         with label(self.label):
@@ -294,6 +290,10 @@ class AcceptedAssociation(threading.Thread):
                 self._upper_layer.send_release_response()
             return _LINGER_SECONDS
         activity_log.association_aborted(seconds, end.reason)
+        return self._abort(end)
+
+    def _abort(self, end: AssociationEnd) -> float:
+        """Send the A-ABORT of an end, if it has one; return how many seconds the peer has then."""
         if end.abort is None:
             return 0.0
         self._upper_layer.send_abort(end.abort)

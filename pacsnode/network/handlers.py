@@ -26,9 +26,10 @@ from pacsnode.dicom.information_model import (
 from pacsnode.dicom.part10 import Received
 from pacsnode.dicom.status import DimseFailure, Status
 from pacsnode.dicom.transfer_syntax import Encoding, encoding_of
-from pacsnode.dicom.uid import is_valid_uid, normalise_uid
+from pacsnode.dicom.uid import normalise_uid
 from pacsnode.file_store import FileStoreError
 from pacsnode.network import activity_log
+from pacsnode.network.activity_log import shown_uid
 from pacsnode.network.associate import PresentationContext
 from pacsnode.network.association import AcceptedAssociation
 from pacsnode.network.command_set import CommandSet, Primitive, encode_store_response
@@ -124,7 +125,7 @@ class Handlers:
         )
         status, how = Status.SUCCESS, "complete"
         for identifier in found.identifiers:
-            if exchange.is_cancelled():
+            if exchange.association.is_cancelled():
                 status, how = Status.CANCEL, "cancelled"
                 break
             if exchange.association.is_lost():
@@ -158,7 +159,7 @@ class Handlers:
                 calling_ae_title=self._own_ae_title(association.called_ae_title),
                 originator=MoveOriginator(association.calling_ae_title, request.MessageID),
                 priority=request.Priority,
-                is_cancelled=lambda: exchange.is_cancelled() or association.is_lost(),
+                is_cancelled=lambda: association.is_cancelled() or association.is_lost(),
                 send_pending=exchange.respond_pending,
             ),
         )
@@ -191,7 +192,7 @@ class _StoreExchange:
         self._association = association
         self._context_id = context.context_id
         self._command_set = command_set
-        self._message_id = command_set.message_id  # what has none cannot be answered
+        _ = command_set.message_id  # what has none cannot be answered
         self._maximum_bytes = handlers.maximum_instance_bytes
         self._reception: Reception | None = None
         self._failure: DimseFailure | None = None
@@ -281,9 +282,7 @@ class _StoreExchange:
     @property
     def _name(self) -> str:
         """What the request is called in the log."""
-        uid = self._command_set.affected_sop_instance_uid
-        # What is no UID may be anything, also a name: it does not belong in a log.
-        return f"C-STORE {uid if is_valid_uid(uid) else 'without a valid UID'}"
+        return f"C-STORE {shown_uid(self._command_set.affected_sop_instance_uid)}"
 
     def _fail_unexpectedly(self) -> None:
         activity_log.failed_unexpectedly(self._name)
@@ -326,10 +325,6 @@ class _Exchange:
             raise DimseFailure(
                 Status.SOP_CLASS_NOT_SUPPORTED, "SOP Class is not that of the presentation context"
             )
-
-    def is_cancelled(self) -> bool:
-        """Tell whether a C-CANCEL for this request has come (rule D-30)."""
-        return self.association.is_cancelled()
 
     def respond(self, status: int, **fields: object) -> None:
         """Send a response with a status and further fields of the primitive."""

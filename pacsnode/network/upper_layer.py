@@ -33,14 +33,16 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, NamedTuple
 
-_ASSOCIATE_RQ: Final = 0x01
-_P_DATA_TF: Final = 0x04
-_RELEASE_RQ: Final = 0x05
-_RELEASE_RP: Final = 0x06
-_ABORT: Final = 0x07
-_LAST_PDU_TYPE: Final = 0x07
+from pacsnode.network.pdu import (
+    ABORT,
+    ASSOCIATE_RQ,
+    P_DATA_TF,
+    PDU_HEADER,
+    RELEASE_RP,
+    RELEASE_RQ,
+    encode_pdu,
+)
 
-_PDU_HEADER: Final = struct.Struct(">BxL")
 _PDV_HEADER: Final = struct.Struct(">LBB")
 _P_DATA_WITH_ONE_PDV: Final = struct.Struct(">BxLLBB")
 _PDV_OVERHEAD_BYTES: Final = 6  # a P-DATA-TF with one fragment is longer than it by so much
@@ -163,7 +165,7 @@ class UpperLayer:
         self._readable, self._writable = select.poll(), select.poll()
         self._readable.register(connection, select.POLLIN)
         self._writable.register(connection, select.POLLOUT)
-        # Memory of a map is only taken when it is used: an idle association has a page of it.
+        # Memory of a map is only taken when it is used, by the first large object.
         self._buffer = memoryview(mmap.mmap(-1, _BUFFER_BYTES, flags=_PRIVATE_MEMORY))
         self._start = self._end = 0  # of what has arrived and was not handed out
         self._pdu_left_bytes = 0
@@ -192,9 +194,9 @@ class UpperLayer:
             # Table 9-10, Sta2: whatever else it is, the A-ABORT has the user as its source (AA-1).
             end.abort = end.abort and Abort.BY_USER
             raise
-        if kind != _ASSOCIATE_RQ:
+        if kind != ASSOCIATE_RQ:
             # An A-ABORT is never answered (AA-2).
-            answer = None if kind == _ABORT else Abort.BY_USER
+            answer = None if kind == ABORT else Abort.BY_USER
             raise AssociationEnd("the peer did not request an association", abort=answer)
         if length > _LONGEST_ASSOCIATE_RQ_BYTES:
             reason = f"the association request says that it has {length} bytes"
@@ -274,10 +276,10 @@ class UpperLayer:
         """Return how many bytes make the rest of the PDU that has begun, or the next one."""
         if self._pdu_left_bytes:
             return self._pdu_left_bytes
-        if self._end - self._start < _PDU_HEADER.size:
-            return _PDU_HEADER.size
-        _, length = _PDU_HEADER.unpack_from(self._buffer, self._start)
-        return _PDU_HEADER.size + int(length)
+        if self._end - self._start < PDU_HEADER.size:
+            return PDU_HEADER.size
+        _, length = PDU_HEADER.unpack_from(self._buffer, self._start)
+        return PDU_HEADER.size + int(length)
 
     def interrupt(self, end: AssociationEnd) -> None:
         """Have the thread that uses the connection raise this; called by another thread."""
@@ -307,13 +309,13 @@ class UpperLayer:
         self.last_active_at = now = time.monotonic()
         self._pdu_limit = _Limit(now + self._timeouts.message_seconds, _SLOW, Abort.BY_USER)
         kind, length = self._receive_pdu_header(self._pdu_limit)
-        if kind == _P_DATA_TF:
+        if kind == P_DATA_TF:
             if not length:
                 raise AssociationEnd("a P-DATA-TF is empty", abort=Abort.INVALID_PARAMETER)
             self._pdu_left_bytes = length
-        elif kind == _RELEASE_RQ:
+        elif kind == RELEASE_RQ:
             raise AssociationEnd("", is_released=True)
-        elif kind == _ABORT:
+        elif kind == ABORT:
             raise AssociationEnd("the peer has aborted it")
         else:
             raise AssociationEnd(
@@ -322,10 +324,10 @@ class UpperLayer:
 
     def _receive_pdu_header(self, limit: _Limit) -> tuple[int, int]:
         """Return type and length of the PDU that begins, and step over both."""
-        self._need(_PDU_HEADER.size, limit)
-        kind, length = _PDU_HEADER.unpack_from(self._buffer, self._start)
-        self._start += _PDU_HEADER.size
-        if not _ASSOCIATE_RQ <= kind <= _LAST_PDU_TYPE:
+        self._need(PDU_HEADER.size, limit)
+        kind, length = PDU_HEADER.unpack_from(self._buffer, self._start)
+        self._start += PDU_HEADER.size
+        if not ASSOCIATE_RQ <= kind <= ABORT:
             raise AssociationEnd(f"{kind:02X}H is no PDU type", abort=Abort.UNRECOGNISED_PDU)
         if length > _LONGEST_PDU_BYTES:
             # Rule H-6: longer than announced is a protocol error; it is not even read.
@@ -446,7 +448,7 @@ class UpperLayer:
             is_last = _IS_LAST if start + step >= len(content) else 0
             length = len(fragment)
             yield _P_DATA_WITH_ONE_PDV.pack(
-                _P_DATA_TF,
+                P_DATA_TF,
                 length + _PDV_OVERHEAD_BYTES,
                 length + _CONTEXT_AND_CONTROL_BYTES,
                 context_id,
@@ -462,14 +464,14 @@ class UpperLayer:
 
         Source: PS3.8 9.3.7.
         """
-        self.send(_PDU_HEADER.pack(_RELEASE_RP, 4) + bytes(4))
+        self.send(encode_pdu(RELEASE_RP, bytes(4)))
 
     def send_abort(self, abort: Abort) -> None:
         """Abort; a peer that takes nothing hears of it by the end of the connection.
 
         Source: PS3.8 9.3.8.
         """
-        pdu = memoryview(_PDU_HEADER.pack(_ABORT, 4) + bytes((0, 0, *abort.value)))
+        pdu = memoryview(encode_pdu(ABORT, bytes((0, 0, *abort.value))))
         with suppress(AssociationEnd):
             self._attempt(self._connection.send, pdu, self._writable, 0.0)
 

@@ -30,7 +30,6 @@ from pacsnode.catalog.records import (
     NewInstance,
     StoredInstance,
 )
-from pacsnode.dicom.data_elements import Buffer
 from pacsnode.dicom.instance import InstanceHeader, read_instance
 from pacsnode.dicom.part10 import Part10Error, read_file_meta
 from pacsnode.file_names import FilePlace
@@ -180,14 +179,9 @@ class Keeper:
         self.file_store.sync_kept(path)
         instance = arrival.as_new_instance(path)
         addition, outcome = self.catalog.add(instance), Outcome.ADDED
-        if (
-            addition.existing is not None
-            and self._condition(addition.existing.file) is not _Condition.SOUND
-        ):
-            addition, outcome = (
-                self.catalog.replace(instance, addition.existing.file),
-                Outcome.REPLACED,
-            )
+        existing = addition.existing
+        if existing is not None and self._condition(existing.file) is not _Condition.SOUND:
+            addition, outcome = self.catalog.replace(instance, existing.file), Outcome.REPLACED
         if addition.existing is None:
             return Keeping(outcome, path, addition.has_other_patient)
         first = addition.existing.file
@@ -349,8 +343,3 @@ def arrival_of(path: Path) -> Arrival:
             data_set_length_bytes=length_bytes,
             source_ae_title="",
         )
-
-
-def data_set_digest(data_set: Buffer) -> bytes:
-    """Return the SHA-256 of a data set's bytes, which tells whether two are the same."""
-    return hashlib.sha256(data_set).digest()

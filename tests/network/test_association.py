@@ -300,6 +300,20 @@ def test_the_end_of_an_association_is_logged(
     assert ends == {"association released", "association aborted"}
 
 
+def _accepted(running: RunningServer, connection: socket.socket) -> AcceptedAssociation:
+    """Have a server serve a connection that it has not accepted itself."""
+    accepted = AcceptedAssociation(
+        connection,
+        number=1,
+        limits=LIMITS,
+        policy=running.server._policy,
+        gate=running.server,
+        services=running.server._services,
+    )
+    accepted.start()
+    return accepted
+
+
 def test_an_association_over_tls_is_served_like_any_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -308,15 +322,7 @@ def test_an_association_over_tls_is_served_like_any_other(
     requestor, acceptor = tls_pair(tls_contexts(tmp_path))
     contexts = [*query_contexts(), *storage_contexts([instance])]
     with running_server(tmp_path) as running, monkeypatch.context() as patch:
-        accepted = AcceptedAssociation(
-            acceptor,
-            number=1,
-            limits=LIMITS,
-            policy=running.server._policy,
-            gate=running.server,
-            services=running.server._services,
-        )
-        accepted.start()
+        accepted = _accepted(running, acceptor)
         patch.setattr(socket, "create_connection", lambda *_: requestor)
         with Association(running.address, contexts) as association:
             assert association.c_echo() == 0x0000
@@ -336,15 +342,7 @@ def test_an_association_over_tls_is_aborted_in_cipher(
     """When the node stops, the peer reads the abort within TLS, and nothing goes in the clear."""
     requestor, acceptor = tls_pair(tls_contexts(tmp_path))
     with running_server(tmp_path) as running, monkeypatch.context() as patch:
-        accepted = AcceptedAssociation(
-            acceptor,
-            number=1,
-            limits=LIMITS,
-            policy=running.server._policy,
-            gate=running.server,
-            services=running.server._services,
-        )
-        accepted.start()
+        accepted = _accepted(running, acceptor)
         patch.setattr(socket, "create_connection", lambda *_: requestor)
         association = Association(running.address, _ECHO)
         accepted.end("the node is stopping")

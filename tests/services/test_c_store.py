@@ -15,8 +15,8 @@ from pacsnode.dicom.part10 import file_header
 from pacsnode.dicom.status import DimseFailure
 from pacsnode.file_store import FileStore
 from pacsnode.services.c_store import Reception, StoreRequest
-from pacsnode.services.keep import DuplicatePolicy, Keeper, data_set_digest
-from tests.support.archive import files_below, send, store, store_request
+from pacsnode.services.keep import DuplicatePolicy, Keeper
+from tests.support.archive import data_set_digest, files_below, send, store, store_request
 from tests.support.instances import Instance, ct_data_set, encoded, sr_data_set
 
 _CT = "1.2.840.10008.5.1.4.1.1.2"

@@ -32,10 +32,9 @@ from pacsnode.services.keep import (
     Keeping,
     Outcome,
     arrival_of,
-    data_set_digest,
 )
 from pacsnode.write_back import WriteBack
-from tests.support.archive import files_below, send, store_request
+from tests.support.archive import data_set_digest, files_below, send, store_request
 from tests.support.instances import Instance, ct_data_set, encoded, write_instance
 from tests.support.waiting import wait_until
 

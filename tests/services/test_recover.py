@@ -15,9 +15,9 @@ from pacsnode.catalog.records import CatalogError, StoredInstance
 from pacsnode.file_names import FilePlace, name_with_place
 from pacsnode.file_store import FileStore
 from pacsnode.services import recover as recover_module
-from pacsnode.services.keep import Arrival, Keeper, Outcome, data_set_digest
+from pacsnode.services.keep import Arrival, Keeper, Outcome
 from pacsnode.services.recover import recover
-from tests.support.archive import files_below, send
+from tests.support.archive import data_set_digest, files_below, send
 from tests.support.instances import Instance, ct_data_set, encoded, write_instance
 
 

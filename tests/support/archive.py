@@ -1,5 +1,6 @@
 """Puts instances into a store as C-STORE does, and shows what is there."""
 
+import hashlib
 from pathlib import Path
 
 from pacsnode.dicom.data_elements import Buffer
@@ -29,6 +30,11 @@ def store(request: StoreRequest, data_set: Buffer, keeper: Keeper) -> StoreRespo
 def send(instance: Instance, keeper: Keeper) -> StoreResponse:
     """Store an instance."""
     return store(store_request(instance), instance.encoded_data_set, keeper)
+
+
+def data_set_digest(data_set: Buffer) -> bytes:
+    """Return the digest by which the catalog knows a data set."""
+    return hashlib.sha256(data_set).digest()
 
 
 def files_below(folder: Path) -> list[str]:

@@ -26,6 +26,13 @@ COMMAND = str(Path(sys.executable).parent / "pacsnode")
 
 # Below the ports the kernel gives to outgoing connections, so that none of those takes it first.
 _PORTS = range(15_000, 32_000)
+# Longer than any test.
+PATIENT_TIMEOUTS = {
+    "negotiation_timeout_seconds": 60,
+    "dimse_timeout_seconds": 60,
+    "idle_timeout_seconds": 60,
+    "connect_timeout_seconds": 60,
+}
 _START_SECONDS = 30
 _STOP_SECONDS = 40
 _SHOWN_LOG_LENGTH = 10_000
@@ -125,6 +132,11 @@ class Node:
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
 
+    def pause(self) -> None:
+        """Stop every process of the node where it is, and wait until all of them stand."""
+        self.signal_all(signal.SIGSTOP)
+        wait_until(lambda: all(map(_is_stopped, self.processes())), "the node to stand")
+
     def kill(self) -> None:
         """End every process of the node at once, as a crash of the machine would."""
         if self.process is None:
@@ -194,6 +206,21 @@ def new_node(folder: Path, **settings: Any) -> Node:  # noqa: ANN401
     return Node(folder, merged, port)
 
 
+def under_attack(**association: int) -> dict[str, Any]:
+    """Return settings of a node that others than its attackers are served by all the same.
+
+    It has one worker, the one that is under attack. No timeout is over during a test but one that
+    is asked for.
+
+    Args:
+        association: keys of the section, in place of these.
+    """
+    return {
+        "association": {**PATIENT_TIMEOUTS, **association},
+        "processes": {"workers": 1},
+    }
+
+
 @contextmanager
 def running_node(folder: Path, **settings: Any) -> Iterator[Node]:  # noqa: ANN401
     """Run a node; see `new_node`. Its log must not hold a traceback in the end."""
@@ -260,3 +287,8 @@ def _children(parent: int) -> list[int]:
             if int(parent_pid) == parent and state != "Z":
                 found.append(int(entry.name))
     return sorted(found)
+
+
+def _is_stopped(pid: int) -> bool:
+    stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii")
+    return stat.rpartition(")")[2].split()[0] == "T"

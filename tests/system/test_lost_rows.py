@@ -3,7 +3,6 @@
 The node's folder lies on a disk image, as in test_power_cut.py.
 """
 
-import signal
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,6 @@ from tests.support.dcmtk import storescp
 from tests.support.disk import disk
 from tests.support.node import free_port, run_command, running_node
 from tests.support.senders import check_nothing_is_lost, senders_at_work
-from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.system
 
@@ -35,8 +33,7 @@ def test_rows_that_a_power_cut_took_come_back_from_the_files(tmp_path: Path) -> 
         try:
             with senders_at_work(node, _SENDERS) as load:
                 load.wait_for(100)
-                node.signal_all(signal.SIGSTOP)
-                wait_until(lambda: all(map(_is_stopped, node.processes())), "the node to stand")
+                node.pause()
                 after = platter.copy_as_after_power_cut()
                 load.stop()
                 node.kill()
@@ -56,8 +53,3 @@ def test_rows_that_a_power_cut_took_come_back_from_the_files(tmp_path: Path) -> 
             assert node.stop() == 0
         finally:
             node.kill()
-
-
-def _is_stopped(pid: int) -> bool:
-    stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii")
-    return stat.rpartition(")")[2].split()[0] == "T"

@@ -4,7 +4,6 @@ The node's folder lies on a disk image. Under load all its processes are stopped
 copied, without what was only in memory; the node is killed and started again on the copy.
 """
 
-import signal
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,6 @@ from tests.support.dcmtk import storescp
 from tests.support.disk import disk
 from tests.support.node import free_port, running_node
 from tests.support.senders import check_nothing_is_lost, senders_at_work
-from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.system
 
@@ -34,8 +32,7 @@ def test_a_power_cut_loses_no_acknowledged_instance(tmp_path: Path) -> None:
         try:
             with senders_at_work(node, _SENDERS) as load:
                 load.wait_for(100)
-                node.signal_all(signal.SIGSTOP)
-                wait_until(lambda: all(map(_is_stopped, node.processes())), "the node to stand")
+                node.pause()
                 acknowledged_before = load.acknowledged()
                 after = platter.copy_as_after_power_cut()
                 load.stop()
@@ -48,8 +45,3 @@ def test_a_power_cut_loses_no_acknowledged_instance(tmp_path: Path) -> None:
             assert node.stop() == 0
         finally:
             node.kill()
-
-
-def _is_stopped(pid: int) -> bool:
-    stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii")
-    return stat.rpartition(")")[2].split()[0] == "T"

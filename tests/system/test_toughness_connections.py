@@ -56,7 +56,7 @@ from tests.support.hostile import (
     wait_until_closed,
 )
 from tests.support.instances import Instance, ct_data_set, encoded
-from tests.support.node import Node, running_node
+from tests.support.node import PATIENT_TIMEOUTS, Node, running_node, under_attack
 from tests.support.waiting import wait_until
 from tests.support.wire import (
     PATIENT_ROOT_FIND,
@@ -70,17 +70,10 @@ from tests.support.wire import (
 
 pytestmark = pytest.mark.system
 
-_LONG_SECONDS = 60
 _SHORT_SECONDS = 1
 # A fifth of the short timeouts: were they counted from the last byte, they would never be over.
 _TRICKLE_SECONDS = 0.2
 _BYTES_AT_MOST = 40
-_IN_TIME = {
-    "negotiation_timeout_seconds": _LONG_SECONDS,
-    "dimse_timeout_seconds": _LONG_SECONDS,
-    "idle_timeout_seconds": _LONG_SECONDS,
-    "connect_timeout_seconds": _LONG_SECONDS,
-}
 _CONNECTIONS = 1000
 _SILENT = 200
 _STORED = 0x0000
@@ -95,36 +88,35 @@ _COMMENTS = identifier_of("PATIENT", PatientID="MUTE", PatientComments="")
 _SUB_OPERATIONS_FAILED = 0xA702
 
 
-def _node_with(folder: Path, **timeouts: int) -> Iterator[Node]:
-    """Run a node of one worker, so that others are served by the process that is under attack."""
-    association = {**_IN_TIME, **timeouts}
-    with running_node(folder, association=association, processes={"workers": 1}) as node:
-        yield node
-
-
 @pytest.fixture(scope="module")
 def patient(module_folder: Path) -> Iterator[Node]:
     """A node none of whose timeouts is over during a test."""
-    yield from _node_with(module_folder / "patient")
+    with running_node(module_folder / "patient", **under_attack()) as node:
+        yield node
 
 
 @pytest.fixture(scope="module")
 def quick_to_negotiate(module_folder: Path) -> Iterator[Node]:
     """A node on which only negotiation_timeout_seconds is short."""
-    folder = module_folder / "negotiation"
-    yield from _node_with(folder, negotiation_timeout_seconds=_SHORT_SECONDS)
+    settings = under_attack(negotiation_timeout_seconds=_SHORT_SECONDS)
+    with running_node(module_folder / "negotiation", **settings) as node:
+        yield node
 
 
 @pytest.fixture(scope="module")
 def quick_to_receive(module_folder: Path) -> Iterator[Node]:
     """A node on which only dimse_timeout_seconds is short."""
-    yield from _node_with(module_folder / "dimse", dimse_timeout_seconds=_SHORT_SECONDS)
+    settings = under_attack(dimse_timeout_seconds=_SHORT_SECONDS)
+    with running_node(module_folder / "dimse", **settings) as node:
+        yield node
 
 
 @pytest.fixture(scope="module")
 def quick_to_part(module_folder: Path) -> Iterator[Node]:
     """A node on which only idle_timeout_seconds is short."""
-    yield from _node_with(module_folder / "idle", idle_timeout_seconds=_SHORT_SECONDS)
+    settings = under_attack(idle_timeout_seconds=_SHORT_SECONDS)
+    with running_node(module_folder / "idle", **settings) as node:
+        yield node
 
 
 def _image() -> Instance:
@@ -233,7 +225,7 @@ def test_who_goes_on_talking_after_the_end_is_closed(quick_to_negotiate: Node) -
 
 def test_two_hundred_silent_connections_take_no_place_and_go(module_folder: Path) -> None:
     """They do not count as associations, are closed in time and leave nothing (H-17)."""
-    association = {**_IN_TIME, "negotiation_timeout_seconds": 2, "maximum_associations": 3}
+    association = {**PATIENT_TIMEOUTS, "negotiation_timeout_seconds": 2, "maximum_associations": 3}
     with (
         running_node(module_folder / "silent", association=association) as node,
         ExitStack() as all_,
@@ -514,7 +506,7 @@ def test_the_connect_timeout_limits_a_move_to_a_destination_that_does_not_answer
 ) -> None:
     """A702 long before any other timeout is over; others are served meanwhile (H-17)."""
     with _black_hole() as port:
-        settings = {**_IN_TIME, "connect_timeout_seconds": _SHORT_SECONDS}
+        settings = {**PATIENT_TIMEOUTS, "connect_timeout_seconds": _SHORT_SECONDS}
         remote = {"ae_title": "HOLE", "host": "127.0.0.1", "port": port}
         folder, instance = module_folder / "connect", _image()
         with running_node(folder, association=settings, remote_aes=[remote]) as node:

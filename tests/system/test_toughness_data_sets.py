@@ -34,13 +34,12 @@ from tests.support.hostile import (
     stored_data_sets,
 )
 from tests.support.instances import Instance, ct_data_set, encoded
-from tests.support.node import Node, running_node
+from tests.support.node import Node, running_node, under_attack
 from tests.support.waiting import wait_until
 from tests.support.wire import VERIFICATION, Association, ProposedContext
 
 pytestmark = pytest.mark.system
 
-_LONG_SECONDS = 60
 _ENDLESS_SECONDS = 20
 _LIMIT_BYTES = 1 << 18
 _DISK_BYTES = 8 << 20
@@ -51,22 +50,10 @@ _TRAILING_PADDING = b"\xfc\xff\xfc\xffOB\0\0"  # (FFFC,FFFC), then four bytes of
 _ECHO = encoded_command(echo_elements())
 
 
-def _settings(dimse_timeout_seconds: int = _LONG_SECONDS) -> dict[str, object]:
-    """Return settings of a node whose only worker serves the others, too."""
-    return {
-        "association": {
-            "negotiation_timeout_seconds": _LONG_SECONDS,
-            "dimse_timeout_seconds": dimse_timeout_seconds,
-            "idle_timeout_seconds": _LONG_SECONDS,
-        },
-        "processes": {"workers": 1},
-    }
-
-
 @pytest.fixture(scope="module")
 def node(module_folder: Path) -> Iterator[Node]:
     """A node without a limit that matters here."""
-    with running_node(module_folder / "node", **_settings()) as running:
+    with running_node(module_folder / "node", **under_attack()) as running:
         yield running
 
 
@@ -74,7 +61,7 @@ def node(module_folder: Path) -> Iterator[Node]:
 def limited(module_folder: Path) -> Iterator[Node]:
     """A node that takes no data set of more than a quarter of a mebibyte."""
     storage = {"maximum_instance_bytes": _LIMIT_BYTES}
-    settings = _settings(dimse_timeout_seconds=2)
+    settings = under_attack(dimse_timeout_seconds=2)
     with running_node(module_folder / "limited", storage=storage, **settings) as running:
         yield running
 
@@ -85,7 +72,7 @@ def on_a_small_disk(tmp_path: Path) -> Iterator[Node]:
     with disk(tmp_path / "small", _DISK_BYTES) as made:
         folder = str(made.mount_point / "storage")
         storage = {"folder": folder, "maximum_instance_bytes": 8 * _DISK_BYTES}
-        settings = _settings(dimse_timeout_seconds=2)
+        settings = under_attack(dimse_timeout_seconds=2)
         with running_node(tmp_path / "node", storage=storage, **settings) as running:
             yield running
 

@@ -20,7 +20,7 @@ from tests.support.hostile import (
     send,
     try_to_associate,
 )
-from tests.support.node import Node, running_node
+from tests.support.node import PATIENT_TIMEOUTS, Node, running_node
 from tests.support.waiting import wait_until
 from tests.support.wire import (
     VERIFICATION,
@@ -32,13 +32,7 @@ from tests.support.wire import (
 
 pytestmark = pytest.mark.system
 
-_LONG_SECONDS = 60
 _MAXIMUM = 4
-_PATIENT = {
-    "negotiation_timeout_seconds": _LONG_SECONDS,
-    "dimse_timeout_seconds": _LONG_SECONDS,
-    "idle_timeout_seconds": _LONG_SECONDS,
-}
 _TOO_MANY = (2, 3, 2)
 _CALLED_UNKNOWN, _CALLING_UNKNOWN = (1, 1, 7), (1, 1, 3)
 _CONTEXT_UNKNOWN, _VERSION_UNKNOWN = (1, 1, 2), (1, 2, 2)
@@ -66,7 +60,7 @@ _OTHER_TITLES = [
 @pytest.fixture(scope="module")
 def crowded(module_folder: Path) -> Iterator[Node]:
     """A node of two workers that together serve few associations."""
-    association = {**_PATIENT, "maximum_associations": _MAXIMUM}
+    association = {**PATIENT_TIMEOUTS, "maximum_associations": _MAXIMUM}
     folder = module_folder / "crowded"
     with running_node(folder, association=association, processes={"workers": 2}) as node:
         yield node
@@ -75,7 +69,7 @@ def crowded(module_folder: Path) -> Iterator[Node]:
 @pytest.fixture(scope="module")
 def selective(module_folder: Path) -> Iterator[Node]:
     """A node that serves one association, of callers it knows, to titles it has."""
-    association = {**_PATIENT, "calling_ae_title": "known", "maximum_associations": 1}
+    association = {**PATIENT_TIMEOUTS, "calling_ae_title": "known", "maximum_associations": 1}
     remote_aes = [{"ae_title": "WIRE", "host": "127.0.0.1", "port": 104}]
     folder = module_folder / "selective"
     with running_node(folder, association=association, remote_aes=remote_aes) as node:
@@ -85,7 +79,7 @@ def selective(module_folder: Path) -> Iterator[Node]:
 @pytest.fixture(scope="module")
 def open_to_all(module_folder: Path) -> Iterator[Node]:
     """A node that looks at no title."""
-    association = {**_PATIENT, "called_ae_title": "any", "calling_ae_title": "any"}
+    association = {**PATIENT_TIMEOUTS, "called_ae_title": "any", "calling_ae_title": "any"}
     with running_node(module_folder / "open", association=association) as node:
         yield node
 

@@ -57,12 +57,11 @@ from tests.support.hostile import (
     user_information,
 )
 from tests.support.instances import Instance, ct_data_set, encoded
-from tests.support.node import Node, running_node
+from tests.support.node import Node, running_node, under_attack
 from tests.support.wire import EXPLICIT_VR_LITTLE_ENDIAN, VERIFICATION, ProposedContext
 
 pytestmark = pytest.mark.system
 
-_LONG_SECONDS = 60
 _STORED = 0x0000
 _LONGEST = 0xFFFFFFFF
 _MEMORY_BYTES = 64 << 20
@@ -81,12 +80,7 @@ _ECHO = encoded_command(echo_elements())
 @pytest.fixture(scope="module")
 def node(module_folder: Path) -> Iterator[Node]:
     """A node of one worker, so that others are served by the process that is under attack."""
-    association = {
-        "negotiation_timeout_seconds": _LONG_SECONDS,
-        "dimse_timeout_seconds": _LONG_SECONDS,
-        "idle_timeout_seconds": _LONG_SECONDS,
-    }
-    with running_node(module_folder, association=association, processes={"workers": 1}) as running:
+    with running_node(module_folder, **under_attack()) as running:
         yield running
 
 
