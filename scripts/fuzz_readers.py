@@ -8,9 +8,20 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from pacsnode.dicom.identifier import encode_match, parse_query, parse_retrieval
-from pacsnode.dicom.information_model import PATIENT_ROOT, STUDY_ROOT, InformationModel
-from pacsnode.dicom.instance import read_instance
+from pacsnode.dicom.answer import AnswerEncoder
+from pacsnode.dicom.attributes import Keys, extra_key
+from pacsnode.dicom.character_sets import DEFAULT_CHARACTER_SETS, UTF_8
+from pacsnode.dicom.data_elements import DataSetError, read_elements
+from pacsnode.dicom.identifier import parse_query, parse_retrieval
+from pacsnode.dicom.information_model import (
+    FIND_MODELS,
+    MOVE_MODELS,
+    PATIENT_ROOT,
+    STUDY_ROOT,
+    InformationModel,
+    Level,
+)
+from pacsnode.dicom.instance import InstanceReader
 from pacsnode.dicom.status import DimseFailure
 from pacsnode.dicom.transfer_syntax import (
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
@@ -21,6 +32,7 @@ from pacsnode.dicom.transfer_syntax import (
     encoding_of,
 )
 from pacsnode.dicom.uid import is_valid_uid
+from pacsnode.dicom.values import Item, Value, decode_items, encode_value
 from pacsnode.network.associate import (
     AssociateError,
     encode_associate_accept,
@@ -35,13 +47,12 @@ from pacsnode.network.command_set import (
 )
 from pacsnode.network.negotiation import (
     APPLICATION_CONTEXT_NAME,
-    STORAGE_APPLICATION_INFORMATION,
     AETitlePolicy,
     AssociationPolicy,
 )
-from pacsnode.network.storage_sop_classes import STORAGE_SOP_CLASSES
 from scripts.fuzz_promise import demand
 
+_OPTIONS: Final = frozenset({*FIND_MODELS, *MOVE_MODELS})
 POLICY: Final = AssociationPolicy(
     ae_titles=frozenset({"PACSNODE"}),
     remote_ae_titles=frozenset(),
@@ -49,6 +60,15 @@ POLICY: Final = AssociationPolicy(
     calling=AETitlePolicy.ANY,
     additional_sop_classes=frozenset(),
 )
+# An Attribute of the dictionary, and private ones of two creators.
+_KEYS: Final = Keys(
+    [
+        extra_key(Level.IMAGE, tag=0x00180060),
+        extra_key(Level.SERIES, tag=0x00191001, vr="US", private_creator="MADE UP"),
+        extra_key(Level.SERIES, tag=0x00191001, vr="SQ", private_creator="OTHER"),
+    ]
+)
+_READER: Final = InstanceReader(_KEYS)
 _PDU_HEADER_BYTES: Final = 6
 _MAXIMUM_LENGTH_BYTES: Final = 131_072
 _CONTEXT_ID: Final = 1
@@ -75,16 +95,19 @@ def fuzz_associate_request(content: bytes) -> None:
     except AssociateError:
         return
     POLICY.refusal(request)
-    contexts = POLICY.negotiate(request.contexts, request.declared)
+    contexts = POLICY.negotiate(request.contexts, request.declared, request.extended)
     ids = [context.context_id for context in request.contexts]
     demand([context.context_id for context in contexts] == ids, "each context is answered")
-    extended = {
-        uid: STORAGE_APPLICATION_INFORMATION
-        for uid in request.extended
-        if uid in STORAGE_SOP_CLASSES
-    }
+    for context in contexts:
+        if context.abstract_syntax in _OPTIONS:
+            asked = request.extended.get(context.abstract_syntax, b"")
+            agreed = context.application_information
+            demand(len(agreed) <= len(asked), "no option is answered that was not asked for")
+            demand(
+                all(one <= two for one, two in zip(agreed, asked, strict=False)), "nor more of it"
+            )
     accepted = encode_associate_accept(
-        request, APPLICATION_CONTEXT_NAME, contexts, _MAXIMUM_LENGTH_BYTES, extended
+        request, APPLICATION_CONTEXT_NAME, contexts, _MAXIMUM_LENGTH_BYTES
     )
     length = int.from_bytes(accepted[2:_PDU_HEADER_BYTES], "big")
     demand(length == len(accepted) - _PDU_HEADER_BYTES, "the length of the answer is right")
@@ -113,7 +136,7 @@ def fuzz_command_set(content: bytes) -> None:
 
 
 def fuzz_data_set(content: bytes) -> None:
-    """Read a data set: as an instance, a query or a retrieval, which the first byte chooses."""
+    """Read a data set: as an instance, a query, a retrieval or items; the first byte chooses."""
     if not content:
         return
     kind, choice = divmod(content[0], len(_ENCODINGS))
@@ -129,7 +152,7 @@ def fuzz_data_set(content: bytes) -> None:
 
 
 def _read_instance(data_set: bytes, transfer_syntax_uid: str) -> None:
-    header = read_instance(data_set, transfer_syntax_uid)
+    header = _READER.read(data_set, transfer_syntax_uid)
     uids = (
         header.sop_class_uid,
         header.sop_instance_uid,
@@ -137,15 +160,48 @@ def _read_instance(data_set: bytes, transfer_syntax_uid: str) -> None:
         header.series_instance_uid,
     )
     demand(all(map(is_valid_uid, uids)), "the identifying UIDs are valid")
-    for value in header.values.values():
+    for level in Level:
+        for value in header.values(level).values():
+            demand(bool(value), "what has no value is left out")
+            _check_value(value)
+    again = _READER.read(data_set, transfer_syntax_uid)
+    demand(again.statement == header.statement, "the same bytes make the same statement")
+
+
+def _check_value(value: Value) -> None:
+    if isinstance(value, str):
         value.encode()  # what is no Unicode text would fail in the catalog
+    elif isinstance(value, tuple):
+        for item in value:
+            demand(list(item) == sorted(item), "an item is in the order of its tags")
+            for element in item.values():
+                _check_value(element.value)
+
+
+def _read_items(value: bytes, transfer_syntax_uid: str) -> None:
+    """Read the items of a sequence, and encode them as answers do."""
+    try:
+        items = decode_items(value, encoding_of(transfer_syntax_uid), DEFAULT_CHARACTER_SETS)
+    except DataSetError:
+        return
+    _check_value(items)
+    for uid in IDENTIFIER_TRANSFER_SYNTAXES:
+        # The first time round, odd bytes are padded, and VRs may become those of the dictionary.
+        once = _there_and_back(items, uid)
+        demand(_there_and_back(once, uid) == once, "items come back as they were sent")
+
+
+def _there_and_back(items: tuple[Item, ...], transfer_syntax_uid: str) -> tuple[Item, ...]:
+    encoding = encoding_of(transfer_syntax_uid)
+    return decode_items(encode_value(items, "SQ", UTF_8, encoding), encoding, UTF_8)
 
 
 def _read_query(model: InformationModel, identifier: bytes, transfer_syntax_uid: str) -> None:
     encoding = encoding_of(transfer_syntax_uid)
-    query = parse_query(model, identifier, encoding)
+    query = parse_query(model, identifier, encoding, keys=_KEYS)
     if transfer_syntax_uid in IDENTIFIER_TRANSFER_SYNTAXES:
-        encode_match(query, {"InstanceAvailability": "ONLINE"}, "PACSNODE", encoding)
+        answer = AnswerEncoder(query, "PACSNODE", encoding).encode([None] * len(query.return_keys))
+        read_elements(answer, encoding)
 
 
 def _read_retrieval(model: InformationModel, identifier: bytes, transfer_syntax_uid: str) -> None:
@@ -159,4 +215,5 @@ _READERS: Final[tuple[Callable[[bytes, str], None], ...]] = (
     partial(_read_query, STUDY_ROOT),
     partial(_read_retrieval, PATIENT_ROOT),
     partial(_read_retrieval, STUDY_ROOT),
+    _read_items,
 )

@@ -27,15 +27,17 @@ _SHORT_LENGTH_VRS: Final = frozenset(
 _MAXIMUM_SHORT_LENGTH: Final = 0xFFFE
 # No text that anybody wants to find is longer; but a sender may call a gigabyte a comment.
 _LONGEST_WANTED_VALUE_BYTES: Final = 1024 * 1024
-_UNDEFINED_LENGTH: Final = 0xFFFFFFFF
+UNDEFINED_LENGTH: Final = 0xFFFFFFFF
 _HEADER_LENGTH: Final = 8
 _LONG_HEADER_LENGTH: Final = 12
-_ITEM_GROUP: Final = 0xFFFE
-_ITEM_DELIMITATION_NUMBER: Final = 0xE00D
-_ITEM: Final = 0xFFFEE000
-_SEQUENCE_DELIMITATION: Final = 0xFFFEE0DD
-_ITEM_GROUPS: Final = frozenset({_ITEM_GROUP})
-_GROUPS_OF_NO_DATA_SET: Final = frozenset({0x0000, 0x0002, _ITEM_GROUP})  # rule F-12
+ITEM_GROUP: Final = 0xFFFE
+ITEM: Final = 0xFFFEE000
+ITEM_DELIMITATION: Final = 0xFFFEE00D
+_ITEM_DELIMITATION_NUMBER: Final = ITEM_DELIMITATION & 0xFFFF
+SEQUENCE_DELIMITATION: Final = 0xFFFEE0DD
+_ITEM_GROUPS: Final = frozenset({ITEM_GROUP})
+_GROUPS_OF_NO_DATA_SET: Final = frozenset({0x0000, 0x0002, ITEM_GROUP})  # rule F-12
+_PADDED_WITH_NUL: Final = frozenset({"UI", "OB", "UN"})  # PS3.5 6.2
 _FILLER_VRS: Final = frozenset({b"\0\0", b"  ", b"??"})
 _MAXIMUM_NESTING: Final = 64  # real ones have some six levels; recursion must not exhaust the stack
 
@@ -46,8 +48,8 @@ _CUT_IN_VALUE: Final = "an element runs over the end of the data set"
 Buffer = bytes | bytearray | memoryview
 
 
-# VR, value field (empty if its length is undefined) and number of items of an element.
-_Contents = tuple[str, bytes, int]
+# VR and value field of an element.
+Contents = tuple[str, bytes]
 
 
 class DataSetError(ValueError):
@@ -65,7 +67,7 @@ class DataElement:
     Attributes:
         tag: group in the upper, element in the lower 16 bits.
         vr: two capital letters; for an implicit VR the one of the data dictionary, else UN.
-        value: the value field as it is encoded, padding included; empty if its length is undefined.
+        value: the value field as it is encoded, padding and delimiters included.
         item_count: of a sequence; 0 for any other element.
     """
 
@@ -87,8 +89,8 @@ def read_elements(
     Args:
         data_set: the whole encoded data set.
         encoding: of its Transfer Syntax.
-        wanted: the tags to return; None returns all. Values of undefined length (sequences,
-            encapsulated pixels) are returned empty, and those of more than 1 MiB if tags are given.
+        wanted: the tags to return; None returns all. If tags are given, values of more than 1 MiB
+            are returned empty.
         takes_low_groups: groups 0000 and 0002 are taken as well: it is File Meta Information, or
             an identifier, whose reader drops them.
 
@@ -100,19 +102,23 @@ def read_elements(
     """
     foreign_groups = _ITEM_GROUPS if takes_low_groups else _GROUPS_OF_NO_DATA_SET
     found = _find(data_set, encoding, wanted, foreign_groups)
-    return {tag: DataElement(tag, vr, value, count) for tag, (vr, value, count) in found.items()}
+    return {
+        tag: DataElement(tag, vr, value, _count_items(value, encoding) if vr == "SQ" else 0)
+        for tag, (vr, value) in found.items()
+    }
 
 
-def read_values(data_set: Buffer, encoding: Encoding, wanted: Container[int]) -> dict[int, bytes]:
-    """Return the value fields of the wanted top-level Data Elements of a data set by tag.
+def read_contents(
+    data_set: Buffer, encoding: Encoding, wanted: Container[int]
+) -> dict[int, Contents]:
+    """Return VR and value field of the wanted top-level Data Elements of a data set by tag.
 
     They are those of `read_elements`, in less time.
 
     Raises:
         DataSetError: as `read_elements` does.
     """
-    found = _find(data_set, encoding, wanted, _GROUPS_OF_NO_DATA_SET)
-    return {tag: value for tag, (_, value, _) in found.items()}
+    return _find(data_set, encoding, wanted, _GROUPS_OF_NO_DATA_SET)
 
 
 def length_of_group(data_set: Buffer, encoding: Encoding, group: int) -> int:
@@ -129,7 +135,7 @@ def length_of_group(data_set: Buffer, encoding: Encoding, group: int) -> int:
         DataSetError: the group is damaged, or does not end within these bytes.
     """
     with memoryview(data_set) as view:
-        return _Walk(view, encoding).end_of_group(group)
+        return Walk(view, encoding).end_of_group(group)
 
 
 def encode_elements(elements: Iterable[DataElement], encoding: Encoding) -> bytes:
@@ -146,7 +152,7 @@ def encode_elements(elements: Iterable[DataElement], encoding: Encoding) -> byte
     for element in elements:
         value = element.value
         if len(value) % 2:
-            value += b"\0" if element.vr == "UI" else b" "
+            value += b"\0" if element.vr in _PADDED_WITH_NUL else b" "
         group, number = element.tag >> 16, element.tag & 0xFFFF
         if encoding.is_implicit_vr:
             parts.append(struct.pack("<HHL", group, number, len(value)))
@@ -161,12 +167,22 @@ def encode_elements(elements: Iterable[DataElement], encoding: Encoding) -> byte
     return b"".join(parts)
 
 
+def encode_items(items: Iterable[bytes]) -> bytes:
+    """Return the value field of a sequence with these items, each an encoded data set.
+
+    The items are those of `encode_elements`: little endian. Their lengths are explicit.
+
+    Source: PS3.5 7.5.1.
+    """
+    return b"".join(struct.pack("<HHL", 0xFFFE, 0xE000, len(item)) + item for item in items)
+
+
 def _find(
     data_set: Buffer,
     encoding: Encoding,
     wanted: Container[int] | None,
     foreign_groups: Container[int],
-) -> dict[int, _Contents]:
+) -> dict[int, Contents]:
     """Return the contents of the wanted elements by tag."""
     is_whole = True
     if encoding.is_deflated:
@@ -177,7 +193,7 @@ def _find(
     # Released on the way out, also by an error whose traceback still knows it: a map of a file
     # could not be closed else.
     with memoryview(data_set) as view:
-        walk = _Walk(view, encoding)
+        walk = Walk(view, encoding)
         try:
             walk.find(wanted, foreign_groups)
         except _EndError:
@@ -185,6 +201,12 @@ def _find(
                 raise
             # Else a large element stands where the inflated data set was cut.
         return walk.found
+
+
+def _count_items(value: bytes, encoding: Encoding) -> int:
+    """Return how many items a sequence has."""
+    with memoryview(value) as view:
+        return Walk(view, encoding).count_items()
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +233,7 @@ _BIG_ENDIAN: Final = _ByteOrder(
 )
 
 
-class _Walk:
+class Walk:
     """One walk over the element headers of a data set.
 
     `find` goes along the top level. A value with a length is jumped over unseen, be it a sequence
@@ -223,12 +245,14 @@ class _Walk:
     call for each would make the walk a quarter longer. `_header` says the same once more for
     those who are in no hurry.
 
+    Items are read by a kind of it (items.py).
+
     Attributes:
         found: contents of the wanted elements by tag, as far as `find` has come.
     """
 
     def __init__(self, data_set: memoryview, encoding: Encoding) -> None:
-        self.found: dict[int, _Contents] = {}
+        self.found: dict[int, Contents] = {}
         self._data_set = data_set
         self._end = len(data_set)
         self._is_implicit_vr = encoding.is_implicit_vr
@@ -241,7 +265,7 @@ class _Walk:
         data_set, end, is_implicit_vr = self._data_set, self._end, self._is_implicit_vr
         tag_and_length = self._order.tag_and_length
         tag_vr_and_length = self._order.tag_vr_and_length
-        longest = _LONGEST_WANTED_VALUE_BYTES if wanted is not None else _UNDEFINED_LENGTH - 1
+        longest = _LONGEST_WANTED_VALUE_BYTES if wanted is not None else UNDEFINED_LENGTH - 1
         position = 0
         while position < end:
             if position + _HEADER_LENGTH > end:
@@ -251,11 +275,11 @@ class _Walk:
                 vr, start = b"", position + _HEADER_LENGTH
             else:
                 group, number, vr, length = tag_vr_and_length(data_set, position)
-                if vr in _SHORT_LENGTH_VRS and group != _ITEM_GROUP:
+                if vr in _SHORT_LENGTH_VRS and group != ITEM_GROUP:
                     start = position + _HEADER_LENGTH
                 else:
                     vr, length, start = self._other_header(position, group, vr)
-            if length == _UNDEFINED_LENGTH:
+            if length == UNDEFINED_LENGTH:
                 position = self._end_of_items(start, vr, is_implicit_vr=is_implicit_vr)
             else:
                 position = start + length
@@ -265,10 +289,8 @@ class _Walk:
                 raise DataSetError(f"({group:04X},{number:04X}) has no place in a data set")
             tag = group << 16 | number
             if wanted is None or tag in wanted:
-                value = bytes(data_set[start:position]) if length <= longest else b""
-                name = vr.decode() if vr else vr_of(tag)
-                count = self._count_items(start, position) if name == "SQ" else 0
-                self.found[tag] = name, value, count
+                value = bytes(data_set[start:position]) if position - start <= longest else b""
+                self.found[tag] = vr.decode() if vr else vr_of(tag), value
 
     def end_of_group(self, group: int) -> int:
         """Return where the first element that is not of a group starts."""
@@ -277,7 +299,7 @@ class _Walk:
         position = 0
         while self._data_set[position : position + 2] == start_of_tag:
             _, vr, length, position = self._header(position, is_implicit_vr=is_implicit_vr)
-            if length == _UNDEFINED_LENGTH:
+            if length == UNDEFINED_LENGTH:
                 position = self._end_of_items(position, vr, is_implicit_vr=is_implicit_vr)
             else:
                 position += length
@@ -294,15 +316,15 @@ class _Walk:
             group, number, length = self._order.tag_and_length(self._data_set, position)
             return group << 16 | number, b"", length, start
         group, number, vr, length = self._order.tag_vr_and_length(self._data_set, position)
-        if vr not in _SHORT_LENGTH_VRS or group == _ITEM_GROUP:
+        if vr not in _SHORT_LENGTH_VRS or group == ITEM_GROUP:
             vr, length, start = self._other_header(position, group, vr)
         return group << 16 | number, vr, length, start
 
     def _other_header(self, position: int, group: int, vr: bytes) -> tuple[bytes, int, int]:
         """Return VR, length and start of the value where the header is not VR and 16-bit length."""
-        if vr in _FILLER_VRS and group != _ITEM_GROUP:
+        if vr in _FILLER_VRS and group != ITEM_GROUP:
             vr = b"UN"
-        elif group == _ITEM_GROUP or not (vr.isalpha() and vr.isupper()):
+        elif group == ITEM_GROUP or not (vr.isalpha() and vr.isupper()):
             # Items and delimiters have no VR. Some senders leave out the VR of other elements, too,
             # or write two spaces or NULs; their length then has 32 bits (as pydicom reads it).
             (length,) = self._order.length(self._data_set, position + 4)
@@ -334,11 +356,11 @@ class _Walk:
             group, number, length = tag_and_length(data_set, position)
             tag = group << 16 | number
             position += _HEADER_LENGTH
-            if tag == _SEQUENCE_DELIMITATION:
+            if tag == SEQUENCE_DELIMITATION:
                 return position
-            if tag != _ITEM:
+            if tag != ITEM:
                 raise DataSetError("a sequence holds something that is not an item")
-            if length == _UNDEFINED_LENGTH:
+            if length == UNDEFINED_LENGTH:
                 position = self._end_of_item(position, is_implicit_vr=is_implicit_vr, depth=depth)
                 continue
             position += length
@@ -356,13 +378,13 @@ class _Walk:
                 vr, start = b"", position + _HEADER_LENGTH
             else:
                 group, number, vr, length = tag_vr_and_length(data_set, position)
-                if vr in _SHORT_LENGTH_VRS and group != _ITEM_GROUP:
+                if vr in _SHORT_LENGTH_VRS and group != ITEM_GROUP:
                     start = position + _HEADER_LENGTH
                 else:
                     vr, length, start = self._other_header(position, group, vr)
-            if group == _ITEM_GROUP and number == _ITEM_DELIMITATION_NUMBER:
+            if group == ITEM_GROUP and number == _ITEM_DELIMITATION_NUMBER:
                 return start
-            if length == _UNDEFINED_LENGTH:
+            if length == UNDEFINED_LENGTH:
                 position = self._end_of_items(
                     start, vr, is_implicit_vr=is_implicit_vr, depth=depth + 1
                 )
@@ -372,16 +394,16 @@ class _Walk:
                     raise _EndError(_CUT_IN_VALUE)
         raise _EndError(_CUT_IN_HEADER)
 
-    def _count_items(self, position: int, end: int) -> int:
-        """Return how many items a sequence has, whose value lies between two positions."""
+    def count_items(self) -> int:
+        """Return how many items a sequence has, whose value field this is."""
         is_implicit_vr = self._is_implicit_vr
-        count = 0
-        while position < end:
+        position = count = 0
+        while position < self._end:
             tag, _, length, position = self._header(position, is_implicit_vr=True)
-            if tag != _ITEM:
+            if tag != ITEM:
                 return count  # the delimiter of the sequence
             count += 1
-            if length == _UNDEFINED_LENGTH:
+            if length == UNDEFINED_LENGTH:
                 position = self._end_of_item(position, is_implicit_vr=is_implicit_vr, depth=0)
             else:
                 position += length

@@ -36,19 +36,21 @@ class InformationModel:
     Attributes:
         name: as it stands in log lines.
         root: its topmost level; patient attributes belong to it even where it is STUDY (A-6).
+        lowest: its lowest level.
         find_uid: SOP Class UID of its FIND.
         move_uid: SOP Class UID of its MOVE.
     """
 
     name: str
     root: Level
+    lowest: Level
     find_uid: str
     move_uid: str
 
     @property
     def levels(self) -> tuple[Level, ...]:
         """The levels that a request may name, from the top down."""
-        return tuple(level for level in Level if level >= self.root)
+        return tuple(level for level in Level if self.root <= level <= self.lowest)
 
     def level_of(self, level: Level) -> Level:
         """Return where an attribute of a level of the tree stands in this model.
@@ -63,16 +65,26 @@ class InformationModel:
 PATIENT_ROOT: Final = InformationModel(
     name="Patient Root",
     root=Level.PATIENT,
+    lowest=Level.IMAGE,
     find_uid="1.2.840.10008.5.1.4.1.2.1.1",
     move_uid="1.2.840.10008.5.1.4.1.2.1.2",
 )
 STUDY_ROOT: Final = InformationModel(
     name="Study Root",
     root=Level.STUDY,
+    lowest=Level.IMAGE,
     find_uid="1.2.840.10008.5.1.4.1.2.2.1",
     move_uid="1.2.840.10008.5.1.4.1.2.2.2",
 )
-_MODELS = (PATIENT_ROOT, STUDY_ROOT)
+# Retired: the Patient Root, cut off below STUDY (PS3.4-2004 C.6.3; rule A-2).
+PATIENT_STUDY_ONLY: Final = InformationModel(
+    name="Patient/Study Only",
+    root=Level.PATIENT,
+    lowest=Level.STUDY,
+    find_uid="1.2.840.10008.5.1.4.1.2.3.1",
+    move_uid="1.2.840.10008.5.1.4.1.2.3.2",
+)
+_MODELS = (PATIENT_ROOT, STUDY_ROOT, PATIENT_STUDY_ONLY)
 FIND_MODELS: Final = {model.find_uid: model for model in _MODELS}
 MOVE_MODELS: Final = {model.move_uid: model for model in _MODELS}
 

@@ -1,42 +1,30 @@
 """Attribute matching: what a key asks for, and whether a value answers it (PS3.4 C.2.2.2).
 
-A key is classified once into one of the kinds below. `matches` says what each kind means; a catalog
-turns the same kinds into conditions of its own, which have to agree with it.
+A key is classified once into one of the kinds below (matching_keys.py). `matches` says what each
+kind means; a catalog turns the same kinds into conditions of its own, which have to agree with it.
 """
 
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
-from pacsnode.dicom.date_time import (
-    Range,
-    date_interval,
-    date_range,
-    date_time_interval,
-    date_time_range,
-    time_interval,
-    time_range,
-)
+from pacsnode.dicom.date_time import date_interval, date_time_interval, time_interval
 from pacsnode.dicom.person_name import (
     fold,
     fold_component_groups,
-    is_universal,
-    pattern_alternatives,
+    groups_without_accents,
+    without_accents,
 )
-from pacsnode.dicom.text_values import normalise_text, number_of, split_values
-from pacsnode.dicom.wild_card import has_wild_card, matches_wild_card
+from pacsnode.dicom.text_values import NUMBER_VRS, normalise_text, number_of, split_values
+from pacsnode.dicom.values import Item, ItemElement, Value
+from pacsnode.dicom.wild_card import matches_wild_card
 
 WILD_CARD_VRS = frozenset({"AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"})
-_RANGE_VRS = frozenset({"DA", "TM", "DT"})
-_EMPTY_VALUE_VRS = frozenset(
-    {"AE", "CS", "DA", "DT", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UR", "UT"}
-)
-_MULTIPLE_VALUES_VRS = frozenset({"AE", "AS", "AT", "CS", "LO", "PN", "SH", "UC"})
-_EMPTY_VALUE_KEY = '""'
-
-
-class MalformedKey(ValueError):  # noqa: N818 - named for what the requestor did
-    """A key does not have a form that its VR allows; says how, without the key's value."""
+RANGE_VRS = frozenset({"DA", "TM", "DT"})
+MULTIPLE_VALUES_VRS = frozenset({"AE", "AS", "AT", "CS", "LO", "PN", "SH", "UC"})
+_TEXT_VRS = frozenset({"AE", "AS", "AT", "CS", "LO", "LT", "SH", "ST", "UC", "UI", "UR", "UT"})
+_LAST_MICROSECOND_OF_DAY = 24 * 60 * 60 * 1_000_000 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +58,7 @@ class EqualNumber:
     """Some value is this number or, where it is no number, has this text (rule C-9).
 
     Attributes:
-        number: of a key of VR IS within 32 bits, or of VR DS.
+        number: of a key of VR IS within 32 bits, of VR DS, or of a number in binary.
         text: the key as it was written, normalised.
     """
 
@@ -123,12 +111,16 @@ class PersonName:
     padding: what the trailing `^` of a padded group would have matched is cut off the patterns
     (`pattern_alternatives`), so `Smith^*` becomes `smith` and `smith^*`. No pattern fits '', so
     an absent group or an unknown name is never matched.
+
+    Where `ignores_accents` is set, the patterns have none, and a column is compared as
+    `without_accents` returns it.
     """
 
     any_group: tuple[str, ...] = ()
     alphabetic: tuple[str, ...] = ()
     ideographic: tuple[str, ...] = ()
     phonetic: tuple[str, ...] = ()
+    ignores_accents: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +137,28 @@ class AllOf:
     parts: tuple["Matching", ...]
 
 
+@dataclass(frozen=True, slots=True)
+class ItemKey:
+    """What an element of an item must be like.
+
+    Attributes:
+        tag: of the element.
+        vr: of the key, as the data dictionary has it.
+        matching: what its value must be like; never Universal.
+    """
+
+    tag: int
+    vr: str
+    matching: "Matching"
+
+
+@dataclass(frozen=True, slots=True)
+class ItemMatching:
+    """One and the same item of a sequence matches all these keys (PS3.4 C.2.2.2.6; rule C-26)."""
+
+    keys: tuple[ItemKey, ...]
+
+
 Matching = (
     Universal
     | Never
@@ -157,53 +171,35 @@ Matching = (
     | PersonName
     | AnyOf
     | AllOf
+    | ItemMatching
 )
+Moment = tuple[int, int]
+"""A day as the number YYYYMMDD, and a microsecond of it."""
 
 
-def parse_matching_key(
-    vr: str,
-    text: str,
-    *,
-    empty_value: bool = False,
-    multiple_values: bool = False,
-    offset_minutes: int = 0,
-) -> Matching:
-    """Return what a key asks for.
+@dataclass(frozen=True, slots=True)
+class NameMatching:
+    """How Person Names are matched; the defaults are rules C-30 to C-33.
 
-    Args:
-        vr: of the key; not SQ.
-        text: the decoded Value Field, possibly several values.
-        empty_value: empty value matching was negotiated.
-        multiple_values: multiple value matching was negotiated and the Attribute may have several
-            values.
-        offset_minutes: of the node's time zone, for a DT key without an offset.
-
-    Raises:
-        MalformedKey: a DA, TM or DT key is neither a value nor a range; or several values with a
-            wild card where multiple value matching was negotiated.
-
-    Source: PS3.4 C.2.2.2; rules C-1 to C-24, B-16, B-17, B-20.
+    Attributes:
+        family_name_alone: a key group of one component without a wild card finds every name that
+            has this family name.
+        ignores_accents: accents of letters do not count.
+        any_group: a key without `=` is for any component group; else for the alphabetic one.
     """
-    values = list(dict.fromkeys(_key_values(text, vr)))
-    if values == [_EMPTY_VALUE_KEY] and empty_value and vr in _EMPTY_VALUE_VRS:
-        return EmptyValue()
-    is_multiple = multiple_values and len(values) > 1 and vr in _MULTIPLE_VALUES_VRS
-    if is_multiple and vr in WILD_CARD_VRS and any(map(has_wild_card, values)):
-        raise MalformedKey("several values take no wild card")
-    if not values or any(_is_universal_key(value, vr) for value in values):
-        return Universal()
-    if vr == "UI":
-        return UidList(tuple(values))
-    kinds = tuple(_classify(value, vr, offset_minutes) for value in values)
-    if is_multiple:
-        return AllOf(kinds)
-    return _any_of(kinds)
+
+    family_name_alone: bool = False
+    ignores_accents: bool = False
+    any_group: bool = True
+
+
+DEFAULT_NAME_MATCHING = NameMatching()
 
 
 def matches(
     matching: Matching,
     vr: str,
-    stored: str,
+    stored: Value,
     *,
     match_unknown: bool = False,
     offset_minutes: int = 0,
@@ -213,19 +209,17 @@ def matches(
     Args:
         matching: what the key asks for.
         vr: of the key and the value.
-        stored: the decoded Value Field of the entity, possibly several values; '' if it is empty
-            or absent. One matching value is enough.
+        stored: the value of the entity, possibly several; '' or no items if it is empty or absent.
+            One matching value or item is enough.
         match_unknown: an entity whose value is not known matches every key, as PS3.4 C.2.2.1.1
             has it for Query/Retrieve (rule C-5), except that a damaged one is not `EmptyValue`.
         offset_minutes: of a stored DT without an offset.
 
-    Source: PS3.4 C.2.2.2, C.2.2.3; rules C-5, C-23.
+    Source: PS3.4 C.2.2.2, C.2.2.3; rules C-5, C-23, C-26.
     """
     match matching:
         case Universal():
             return True
-        case EmptyValue():
-            return not _known_texts(stored, vr)
         case AnyOf(members) | AllOf(members):
             quantifier = any if isinstance(matching, AnyOf) else all
             return quantifier(
@@ -234,13 +228,98 @@ def matches(
                 )
                 for member in members
             )
-        case Interval() | Never():
-            intervals = _known_intervals(stored, vr, offset_minutes)
-            overlaps = any(_overlaps(matching, interval) for interval in intervals)
-            return overlaps if intervals else match_unknown
+        case ItemMatching():
+            if not stored or not isinstance(stored, tuple):
+                return match_unknown
+            found = _matching_items(
+                matching, stored, match_unknown=match_unknown, offset_minutes=offset_minutes
+            )
+            return next(found, None) is not None
         case _:
-            texts = _known_texts(stored, vr)
-            return any(_fits(matching, text, vr) for text in texts) if texts else match_unknown
+            # What is no text has no value that could be compared.
+            text = stored if isinstance(stored, str) else ""
+            is_match = _matches_text(matching, vr, text, offset_minutes)
+            return match_unknown if is_match is None else is_match
+
+
+def matching_items(
+    matching: ItemMatching,
+    items: tuple[Item, ...],
+    *,
+    match_unknown: bool = False,
+    offset_minutes: int = 0,
+) -> tuple[Item, ...]:
+    """Return what an answer has of a sequence: the items that match, in their order.
+
+    Of a sequence within them that is matched, too, they have only the items that match.
+
+    Source: PS3.4 C.2.2.2.6; rule C-26.
+    """
+
+    def only_matching(matching: ItemMatching, items: tuple[Item, ...]) -> tuple[Item, ...]:
+        found = _matching_items(
+            matching, items, match_unknown=match_unknown, offset_minutes=offset_minutes
+        )
+        inner = {
+            key.tag: key.matching for key in matching.keys if isinstance(key.matching, ItemMatching)
+        }
+        return tuple(with_only_matching(item, inner) if inner else item for item in found)
+
+    def with_only_matching(item: Item, inner: Mapping[int, ItemMatching]) -> Item:
+        return {
+            tag: ItemElement(vr, only_matching(inner[tag], value))
+            if tag in inner and isinstance(value, tuple)
+            else ItemElement(vr, value)
+            for tag, (vr, value) in item.items()
+        }
+
+    return only_matching(matching, items)
+
+
+def matches_span(
+    lower: Moment | None, upper: Moment | None, date: str, time: str, *, match_unknown: bool
+) -> bool:
+    """Tell whether a date and a time are one that lies within a range of date-times.
+
+    Where the time is unknown, any time of the day counts: one of them lies within. Where the date
+    is unknown, nothing is known.
+
+    Args:
+        lower: the first that is asked for; None for an open end.
+        upper: the last one; not before `lower`.
+        date: the decoded DA value of the entity; '' if it is empty or absent.
+        time: its TM value.
+        match_unknown: an unknown date matches.
+
+    Source: PS3.4 C.2.2.2.5.4; rules B-12, C-18.
+    """
+    days = date_interval(normalise_text(date, "DA"))
+    if days is None:
+        return match_unknown
+    first, last = time_interval(normalise_text(time, "TM")) or (0, _LAST_MICROSECOND_OF_DAY)
+    day = days[0]
+    return (lower is None or (day, last) >= lower) and (upper is None or (day, first) <= upper)
+
+
+def known_values(text: str, vr: str) -> list[str]:
+    """Return the values that say something, each in the form in which it is compared.
+
+    Source: PS3.5 6.2; rules C-1, C-3, C-31.
+    """
+    values = (normalise_text(value, vr) for value in split_values(text, vr))
+    return [value for value in values if (fold(value) if vr == "PN" else value)]
+
+
+def comparable_vrs(vr: str) -> frozenset[str]:
+    """Return the VRs whose values a key of a VR is compared with.
+
+    An element of an item may have been sent with another VR than the data dictionary has. It is as
+    good where values of both are compared in the same way; else nothing is known of it.
+    """
+    for vrs in (_TEXT_VRS, NUMBER_VRS):
+        if vr in vrs:
+            return vrs
+    return frozenset({vr})
 
 
 def glob_pattern(pattern: str) -> str:
@@ -251,77 +330,35 @@ def glob_pattern(pattern: str) -> str:
     return re.sub(r"\*+", "*", pattern).replace("[", "[[]")
 
 
-def _key_values(text: str, vr: str) -> list[str]:
-    """The values of a key that ask for something, in the form in which they are compared."""
-    values = (normalise_text(value, vr) for value in split_values(text, vr))
-    return [value for value in values if (fold(value) if vr == "PN" else value)]
-
-
-def _is_universal_key(value: str, vr: str) -> bool:
-    """Whether one value of a key asks for no value in particular (rules C-11, C-15, C-32)."""
-    if vr == "PN":
-        return is_universal(fold(value))
-    return not value.strip("*") or (vr in _RANGE_VRS and value == "-")
-
-
-def _classify(value: str, vr: str, offset_minutes: int) -> Matching:
-    """What one value of a key asks for that is not universal (rule C-4)."""
-    if vr in _RANGE_VRS:
-        return _interval(value, vr, offset_minutes)
-    if vr == "PN":
-        return _person_name(value)
-    if vr in WILD_CARD_VRS and has_wild_card(value):
-        return WildCard(value)
-    number = number_of(value, vr)
-    return EqualText(value) if number is None else EqualNumber(number, value)
-
-
-def _interval(value: str, vr: str, offset_minutes: int) -> Matching:
-    """The interval of a DA, TM or DT key."""
-    try:
-        lower, upper = _range(value, vr, offset_minutes)
-    except ValueError as error:
-        raise MalformedKey(str(error)) from None  # the cause may hold the value
-    if lower is not None and upper is not None and lower > upper:
-        return Never()
-    return Interval(lower, upper)
-
-
-def _range(value: str, vr: str, offset_minutes: int) -> Range:
-    if vr == "DA":
-        return date_range(value)
-    if vr == "TM":
-        return time_range(value)
-    return date_time_range(value, offset_minutes)
-
-
-def _person_name(value: str) -> PersonName:
-    """The patterns of a PN key: for any group, or with `=` group by group (rule C-32)."""
-    if "=" not in value:
-        return PersonName(any_group=pattern_alternatives(fold(value)))
-    alphabetic, ideographic, phonetic = (
-        () if is_universal(group) else pattern_alternatives(group)
-        for group in fold_component_groups(value)
-    )
-    return PersonName((), alphabetic, ideographic, phonetic)
-
-
-def _any_of(kinds: tuple[Matching, ...]) -> Matching:
-    """The alternatives without those that never match."""
-    possible = tuple(kind for kind in dict.fromkeys(kinds) if not isinstance(kind, Never))
-    if not possible:
-        return Never()
-    return possible[0] if len(possible) == 1 else AnyOf(possible)
-
-
-def _known_texts(stored: str, vr: str) -> list[str]:
-    """The stored values that say something, in the form in which they are compared."""
-    return _key_values(stored, vr)
+def _matches_text(
+    matching: Never
+    | EmptyValue
+    | EqualText
+    | EqualNumber
+    | WildCard
+    | UidList
+    | Interval
+    | PersonName,
+    vr: str,
+    stored: str,
+    offset_minutes: int,
+) -> bool | None:
+    """Whether some value answers a key; None if no value is known."""
+    match matching:
+        case EmptyValue():
+            return not known_values(stored, vr)
+        case Interval() | Never():
+            intervals = _known_intervals(stored, vr, offset_minutes)
+            overlaps = any(_overlaps(matching, interval) for interval in intervals)
+            return overlaps if intervals else None
+        case _:
+            texts = known_values(stored, vr)
+            return any(_fits(matching, text, vr) for text in texts) if texts else None
 
 
 def _known_intervals(stored: str, vr: str, offset_minutes: int) -> list[tuple[int, int]]:
     """The intervals of the stored values that can be read (rules C-16, C-18)."""
-    texts = _known_texts(stored, vr)
+    texts = known_values(stored, vr)
     if vr == "DA":
         found = [date_interval(text) for text in texts]
     elif vr == "TM":
@@ -347,7 +384,9 @@ def _fits(
             return text == matching.text
         case EqualNumber():
             number = number_of(text, vr)
-            return text == matching.text if number is None else number == matching.number
+            if number is None:
+                return text == matching.text
+            return float(number) == float(matching.number)  # as a database compares them
         case WildCard():
             return matches_wild_card(matching.pattern, text)
         case UidList():
@@ -356,10 +395,29 @@ def _fits(
             return _fits_name(matching, text)
 
 
+def _matching_items(
+    matching: ItemMatching, items: tuple[Item, ...], *, match_unknown: bool, offset_minutes: int
+) -> Iterator[Item]:
+    """The items of which each satisfies all keys; a missing element is unknown (rule C-5)."""
+    for item in items:
+        for key in matching.keys:
+            vr, value = item.get(key.tag) or (key.vr, "")
+            if vr not in comparable_vrs(key.vr):
+                vr, value = key.vr, ""
+            if not matches(
+                key.matching, vr, value, match_unknown=match_unknown, offset_minutes=offset_minutes
+            ):
+                break
+        else:
+            yield item
+
+
 def _fits_name(matching: PersonName, name: str) -> bool:
-    groups = fold_component_groups(name)
+    groups, whole = fold_component_groups(name), fold(name)
+    if matching.ignores_accents:
+        groups, whole = groups_without_accents(groups), without_accents(whole)
     tests = (
-        (matching.any_group, (*groups, fold(name))),
+        (matching.any_group, (*groups, whole)),
         (matching.alphabetic, groups[:1]),
         (matching.ideographic, groups[1:2]),
         (matching.phonetic, groups[2:]),

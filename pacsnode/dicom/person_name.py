@@ -13,6 +13,9 @@ _KEPT = re.compile(
 )
 _MAXIMUM_PADDING = 4  # of a name with one component to five
 _COMPONENT_GROUPS = 3
+# The blocks of marks that any letter may carry. What other scripts have of their own, such as the
+# voicing of kana, makes another letter.
+_ACCENTS = re.compile("[\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]")
 
 
 @lru_cache(maxsize=4096)
@@ -39,6 +42,24 @@ def fold(value: str) -> str:
     Source: PS3.5 6.2.1.1; rules C-30, C-31.
     """
     return "=".join(fold_component_groups(value)).rstrip("=")
+
+
+@lru_cache(maxsize=4096)
+def without_accents(folded: str) -> str:
+    """Return folded text without the accents of its letters: `m\u00fcller` becomes `muller`.
+
+    A letter that is no composed one stays: `\u00f8` is not `o`, and `ue` is not `\u00fc`.
+    """
+    if folded.isascii():
+        return folded
+    bare = _ACCENTS.sub("", unicodedata.normalize("NFD", folded))
+    return unicodedata.normalize("NFC", bare)
+
+
+def groups_without_accents(groups: tuple[str, str, str]) -> tuple[str, str, str]:
+    """Return folded component groups, each without the accents of its letters."""
+    alphabetic, ideographic, phonetic = groups
+    return without_accents(alphabetic), without_accents(ideographic), without_accents(phonetic)
 
 
 def is_universal(folded: str) -> bool:

@@ -6,6 +6,7 @@ Source: PS3.5 6.2, 6.4.
 import re
 import unicodedata
 from decimal import Decimal
+from math import isfinite
 
 from pacsnode.dicom.control_characters import without_control_characters
 
@@ -14,6 +15,8 @@ _LEADING_SPACE_COUNTS_VRS = frozenset({"LT", "ST", "UT", "UR", "UC"})
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 # An exponent of more digits is no number that a device measures, and expensive to compare.
 _DECIMAL = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[Ee][+-]?[0-9]{1,3})?")
+_INTEGER_VRS = frozenset({"IS", "SL", "SS", "UL", "US"})
+NUMBER_VRS = _INTEGER_VRS | {"DS", "FD", "FL"}
 _HIGHEST_INTEGER = 2**31 - 1  # PS3.5 6.2 (VR IS)
 
 
@@ -49,11 +52,19 @@ def normalise_text(value: str, vr: str) -> str:
 
 
 def number_of(text: str, vr: str) -> Decimal | None:
-    """Return the number in a normalised value of VR IS or DS; None if it is none, or out of range.
+    """Return the number in a normalised value, as text also of a binary VR; None if it is none.
 
-    Source: PS3.5 6.2 (VR DS, IS); rules C-9, I-6.
+    An IS of more than 32 bits is none, nor is what is too large for a binary number of 64 bits.
+
+    Source: PS3.5 6.2 (VR DS, FD, FL, IS, SL, SS, UL, US); rules C-9, I-7.
     """
-    if vr == "IS" and _INTEGER.fullmatch(text):
+    if vr in _INTEGER_VRS:
+        if not _INTEGER.fullmatch(text):
+            return None
         number = Decimal(text)
-        return number if -_HIGHEST_INTEGER - 1 <= number <= _HIGHEST_INTEGER else None
-    return Decimal(text) if vr == "DS" and _DECIMAL.fullmatch(text) else None
+        is_within = vr != "IS" or -_HIGHEST_INTEGER - 1 <= number <= _HIGHEST_INTEGER
+        return number if is_within else None
+    if vr not in NUMBER_VRS or not _DECIMAL.fullmatch(text):
+        return None
+    number = Decimal(text)
+    return number if isfinite(number) else None

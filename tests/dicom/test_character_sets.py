@@ -17,7 +17,8 @@ from pacsnode.dicom.character_sets import (
     decode_text,
     encode_text,
 )
-from pacsnode.dicom.matching import matches, parse_matching_key
+from pacsnode.dicom.matching import matches
+from pacsnode.dicom.matching_keys import parse_matching_key
 from pacsnode.dicom.text_values import split_values
 
 

@@ -19,9 +19,10 @@ from pacsnode.dicom.data_elements import (
     DataElement,
     DataSetError,
     encode_elements,
+    encode_items,
     length_of_group,
+    read_contents,
     read_elements,
-    read_values,
     vr_of,
 )
 from pacsnode.dicom.part10 import Part10Error, read_file_meta
@@ -106,7 +107,7 @@ def test_an_empty_data_set_has_no_elements() -> None:
 @pytest.mark.parametrize("vr", [b"OB", b"OW", b"OF", b"SQ", b"UN", b"UT", b"UC", b"UR", b"OV"])
 def test_a_vr_with_a_long_header_is_stepped_over(vr: bytes) -> None:
     """Two reserved bytes and 32 bits of length follow it (PS3.5 table 7.1-1)."""
-    elements = read_elements(_long(0x00080001, vr, b"1234") + _LAST, _EXPLICIT)
+    elements = read_elements(_long(0x00080001, vr, _implicit(_ITEM, b"")) + _LAST, _EXPLICIT)
     assert elements[0x00100020].value == b"LAST"
 
 
@@ -147,7 +148,7 @@ def test_nested_sequences_of_undefined_length_are_stepped_over() -> None:
     inner = _long(0x00081110, b"SQ", _in_items(inner_id, b""), _UNDEFINED)
     data_set = _long(0x00081115, b"SQ", _in_items(inner_id + inner, inner), _UNDEFINED) + _LAST
     elements = read_elements(data_set, _EXPLICIT)
-    assert elements[0x00081115] == DataElement(0x00081115, "SQ", b"", item_count=2)
+    assert elements[0x00081115] == DataElement(0x00081115, "SQ", data_set[12:-12], item_count=2)
     assert elements[0x00100020].value == b"LAST"
     assert len(elements) == 2
 
@@ -192,7 +193,7 @@ def test_encapsulated_pixels_are_stepped_over() -> None:
     pixels = _long(0x7FE00010, b"OB", fragments + trap, _UNDEFINED)
     padding = _long(0xFFFCFFFC, b"OB", b"\0\0")
     elements = read_elements(pixels + padding, _EXPLICIT)
-    assert elements[0x7FE00010] == DataElement(0x7FE00010, "OB", b"")
+    assert elements[0x7FE00010] == DataElement(0x7FE00010, "OB", fragments + trap)
     assert elements[0xFFFCFFFC].value == b"\0\0"
 
 
@@ -455,5 +456,30 @@ def test_a_group_that_is_cut_off_is_refused(make: Callable[[bytes], bytes]) -> N
 def test_a_wanted_value_that_is_no_text_of_anybody_is_left_out(length: int, kept: int) -> None:
     """Beyond 1 MiB a value is stepped over: memory does not grow with what a sender makes up."""
     data_set = struct.pack("<HHL", 0x0010, 0x4000, length) + bytes(length)
-    values = read_values(data_set, _IMPLICIT, {0x00104000})
-    assert len(values[0x00104000]) == kept
+    contents = read_contents(data_set, _IMPLICIT, {0x00104000})
+    assert contents == {0x00104000: ("LT", bytes(kept))}
+
+
+@pytest.mark.parametrize(("length", "is_kept"), [((1 << 20) - 24, True), ((1 << 20) - 22, False)])
+def test_a_wanted_sequence_without_length_has_the_same_limit(
+    length: int,
+    is_kept: bool,  # noqa: FBT001 - a case
+) -> None:
+    """Its delimiters belong to what is kept of it."""
+    items = _in_items(_implicit(0x00081155, bytes(length - 8)))
+    sequence = struct.pack("<HHL", 0x0008, 0x1115, _UNDEFINED) + items
+    contents = read_contents(sequence, _IMPLICIT, {0x00081115})
+    assert contents == {0x00081115: ("SQ", items if is_kept else b"")}
+
+
+@pytest.mark.parametrize("vr", ["OB", "UN", "UI"])
+def test_bytes_are_padded_with_nul(vr: str) -> None:
+    """And text with a space (PS3.5 6.2)."""
+    assert encode_elements([DataElement(0x00420011, vr, b"\1")], _IMPLICIT)[8:] == b"\1\0"
+
+
+def test_items_have_these_bytes() -> None:
+    """Each has its length; the sequence has one, too, and no delimiter (PS3.5 7.5.1)."""
+    assert encode_items([_LAST, b""]) == (
+        b"\xfe\xff\x00\xe0\x0c\x00\x00\x00" + _LAST + b"\xfe\xff\x00\xe0\x00\x00\x00\x00"
+    )

@@ -6,28 +6,32 @@ from pacsnode.dicom.information_model import (
     FIND_MODELS,
     MOVE_MODELS,
     PATIENT_ROOT,
+    PATIENT_STUDY_ONLY,
     STUDY_ROOT,
     UNIQUE_KEYWORD,
     Level,
 )
 
 
-def test_each_root_has_the_sop_classes_of_the_standard() -> None:
-    """FIND and MOVE of Patient Root and Study Root, and no others (A-1, A-2)."""
+def test_each_model_has_the_sop_classes_of_the_standard() -> None:
+    """FIND and MOVE of both roots and of the retired model, and no others (A-1, A-2)."""
     assert FIND_MODELS == {
         "1.2.840.10008.5.1.4.1.2.1.1": PATIENT_ROOT,
         "1.2.840.10008.5.1.4.1.2.2.1": STUDY_ROOT,
+        "1.2.840.10008.5.1.4.1.2.3.1": PATIENT_STUDY_ONLY,
     }
     assert MOVE_MODELS == {
         "1.2.840.10008.5.1.4.1.2.1.2": PATIENT_ROOT,
         "1.2.840.10008.5.1.4.1.2.2.2": STUDY_ROOT,
+        "1.2.840.10008.5.1.4.1.2.3.2": PATIENT_STUDY_ONLY,
     }
 
 
-def test_the_levels_of_a_model_begin_at_its_root() -> None:
-    """PATIENT is no level of the Study Root (A-3)."""
+def test_a_model_has_the_levels_from_its_root_to_its_lowest() -> None:
+    """PATIENT is no level of the Study Root, SERIES and IMAGE are none of the retired one (A-3)."""
     assert [level.name for level in PATIENT_ROOT.levels] == ["PATIENT", "STUDY", "SERIES", "IMAGE"]
     assert [level.name for level in STUDY_ROOT.levels] == ["STUDY", "SERIES", "IMAGE"]
+    assert [level.name for level in PATIENT_STUDY_ONLY.levels] == ["PATIENT", "STUDY"]
 
 
 def test_each_level_has_one_unique_key() -> None:

@@ -3,11 +3,8 @@
 import sqlite3
 from contextlib import closing
 from decimal import Decimal
-from pathlib import Path
-from typing import TypedDict
 
 import pytest
-import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -17,71 +14,49 @@ from pacsnode.dicom.matching import (
     EqualNumber,
     EqualText,
     Interval,
-    MalformedKey,
+    ItemKey,
+    ItemMatching,
+    Matching,
+    NameMatching,
     Never,
     PersonName,
     Universal,
+    WildCard,
     glob_pattern,
     matches,
-    parse_matching_key,
+    matches_span,
+    matching_items,
 )
+from pacsnode.dicom.matching_keys import MalformedKey, parse_combined_key, parse_matching_key
 from pacsnode.dicom.person_name import fold, fold_component_groups
 from pacsnode.dicom.text_values import normalise_text, split_values, trim
+from pacsnode.dicom.values import Item, ItemElement
 from pacsnode.dicom.wild_card import matches_wild_card
-
-
-class Vector(TypedDict, total=False):
-    """One row of matching_vectors.yaml."""
-
-    id: str
-    vr: str
-    stored: str
-    key: str
-    expected: str
-    rule: str
-    if_unknown: bool
-    negotiated: str
-
-
-_ALL: list[Vector] = yaml.safe_load(
-    (Path(__file__).parents[1] / "data" / "matching_vectors.yaml").read_text("utf-8")
-)
-_NOT_YET_EXECUTED = [vector for vector in _ALL if vector["vr"] == "SQ"]
-_VECTORS = [vector for vector in _ALL if vector["vr"] != "SQ"]
+from tests.support.vectors import MATCHING_VECTORS, Vector, expected_of, matching_of, stored_of
 
 
 def _result(vector: Vector, *, match_unknown: bool) -> str:
-    negotiated = vector.get("negotiated")
-    try:
-        matching = parse_matching_key(
-            vector["vr"],
-            vector["key"],
-            empty_value=negotiated == "empty value matching",
-            multiple_values=negotiated == "multiple value matching",
-        )
-    except MalformedKey:
+    matching = matching_of(vector)
+    if matching is None:
         return "refused"
-    is_match = matches(matching, vector["vr"], vector["stored"], match_unknown=match_unknown)
+    stored = stored_of(vector)
+    is_match = matches(matching, vector["vr"], stored, match_unknown=match_unknown)
     return "match" if is_match else "no match"
 
 
-@pytest.mark.parametrize("vector", _VECTORS, ids=lambda vector: vector["id"])
-def test_a_vector_under_the_standards_letter(vector: Vector) -> None:
-    """Every row of the table holds where an unknown value matches every key (C-5)."""
-    assert _result(vector, match_unknown=True) == vector["expected"]
+@pytest.mark.parametrize("match_unknown", [False, True])
+@pytest.mark.parametrize("vector", MATCHING_VECTORS, ids=lambda vector: vector["id"])
+def test_a_vector(vector: Vector, *, match_unknown: bool) -> None:
+    """Every row of the table holds, in both settings for unknown values (section J, C-5)."""
+    assert _result(vector, match_unknown=match_unknown) == expected_of(
+        vector, match_unknown=match_unknown
+    )
 
 
-@pytest.mark.parametrize("vector", _VECTORS, ids=lambda vector: vector["id"])
-def test_a_vector_by_default(vector: Vector) -> None:
-    """Every row holds where an unknown value matches no key, but the marked ones do not (C-5)."""
-    expected = "no match" if vector.get("if_unknown") else vector["expected"]
-    assert _result(vector, match_unknown=False) == expected
-
-
-def test_only_sequence_vectors_are_left_out() -> None:
-    """Each vector is executed, save those of sequence matching (C-26)."""
-    assert [vector["id"] for vector in _NOT_YET_EXECUTED] == [f"J-{n}" for n in range(140, 147)]
-    assert len(_VECTORS) + len(_NOT_YET_EXECUTED) == 156
+def test_every_row_of_the_rule_book_is_a_vector() -> None:
+    """None is left out, and each has a rule."""
+    assert len({vector["id"] for vector in MATCHING_VECTORS}) == 156
+    assert all(vector["rule"] for vector in MATCHING_VECTORS)
 
 
 def test_a_number_that_is_no_number_is_compared_as_text() -> None:
@@ -261,6 +236,200 @@ def test_a_key_with_many_components_has_few_patterns() -> None:
     matching = parse_matching_key("PN", "a" + "^?^*" * 1000)
     assert isinstance(matching, PersonName)
     assert len(matching.any_group) <= 5
+
+
+# --- the settings for names
+
+
+@pytest.mark.parametrize(
+    ("key", "name", "is_match"),
+    [
+        ("Smith", "Smith^John", True),
+        ("smith", "Smith", True),
+        ("Smith", "Smithson^John", False),
+        ("Smith^", "Smith^John", True),  # the key folds to one component
+        ("Smith^J", "Smith^John", False),
+        ("Smit?", "Smith^John", False),
+        ("Smith*", "Smith^John", True),
+        ("\u5c71\u7530", "Yamada^T=\u5c71\u7530^\u592a\u90ce", True),
+        ("=\u5c71\u7530", "Yamada^T=\u5c71\u7530^\u592a\u90ce", True),
+        ("Yamada=\u5c71", "Yamada^T=\u5c71\u7530^\u592a\u90ce", False),
+    ],
+)
+def test_a_family_name_alone_finds_all_who_have_it(key: str, name: str, *, is_match: bool) -> None:
+    """Where the setting is on; else `Smith` is the whole name (C-33: J-152)."""
+    alone = parse_matching_key("PN", key, names=NameMatching(family_name_alone=True))
+    assert matches(alone, "PN", name) == is_match
+
+
+@pytest.mark.parametrize(
+    ("key", "name", "is_match"),
+    [
+        ("Muller", "M\u00fcller", True),
+        ("M\u00fcller", "Muller", True),
+        ("m?ller*", "Mu\u0308ller^J", True),
+        ("Mueller", "M\u00fcller", False),
+        ("Sorensen", "S\u00f8rensen", False),  # no composed letter
+        ("\u304b", "\u304c", False),  # another kana, not an accent
+        ("\u0301", "Muller", True),  # nothing is left of the key
+        ("\u03a0\u03b1\u03c0\u03b1", "\u03a0\u03b1\u03c0\u03ac", True),
+    ],
+)
+def test_accents_do_not_count_where_they_are_ignored(
+    key: str, name: str, *, is_match: bool
+) -> None:
+    """Where the setting is on; else they do (C-30: J-170)."""
+    ignoring = parse_matching_key("PN", key, names=NameMatching(ignores_accents=True))
+    assert matches(ignoring, "PN", name) == is_match
+
+
+@pytest.mark.parametrize(
+    ("key", "is_match"),
+    [("Yamada*", True), ("\u5c71\u7530*", False), ("=\u5c71\u7530*", True), ("*\u592a*", False)],
+)
+def test_a_key_may_be_for_the_alphabetic_group_alone(key: str, *, is_match: bool) -> None:
+    """Where the setting is off; else it is for any group (C-32: J-159)."""
+    matching = parse_matching_key("PN", key, names=NameMatching(any_group=False))
+    assert matches(matching, "PN", "Yamada^T=\u5c71\u7530^\u592a\u90ce") == is_match
+
+
+@given(_name_keys, _names)
+def test_lenient_settings_find_no_less(key: str, name: str) -> None:
+    """What is found by default is found where more is let pass, too (C-30 to C-33)."""
+    lenient = NameMatching(family_name_alone=True, ignores_accents=True)
+    if matches(parse_matching_key("PN", key), "PN", name):
+        assert matches(parse_matching_key("PN", key, names=lenient), "PN", name)
+
+
+# --- items: rule C-26
+
+_VALUE, _SCHEME, _INNER = 0x00080100, 0x00080102, 0x00400008
+
+
+def _item(value: str | None = None, scheme: str | None = None, *inner: Item) -> Item:
+    item = {}
+    if value is not None:
+        item[_VALUE] = ItemElement("SH", value)
+    if scheme is not None:
+        item[_SCHEME] = ItemElement("SH", scheme)
+    if inner:
+        item[_INNER] = ItemElement("SQ", inner)
+    return item
+
+
+def _keys(**keys: Matching) -> ItemMatching:
+    tags = {"value": (_VALUE, "SH"), "scheme": (_SCHEME, "SH"), "inner": (_INNER, "SQ")}
+    return ItemMatching(tuple(ItemKey(*tags[name], matching) for name, matching in keys.items()))
+
+
+def test_the_items_that_match_are_told() -> None:
+    """An answer has them and no others, in their order (C-26: J-141)."""
+    items = (_item("1", "A"), _item("2", "B"), _item("1", "B"))
+    assert matching_items(_keys(scheme=EqualText("B")), items) == (items[1], items[2])
+    assert matching_items(_keys(value=EqualText("1"), scheme=EqualText("B")), items) == items[2:]
+    assert matching_items(_keys(value=EqualText("3")), items) == ()
+
+
+def test_of_a_sequence_within_an_item_the_matching_items_are_told() -> None:
+    """The rule is recursive; what is not matched stays whole (C-26)."""
+    items = (_item("1", "A", _item("X"), _item("Y")), _item("2", "B", _item("Z")))
+    found = matching_items(_keys(inner=_keys(value=EqualText("Y"))), items)
+    assert found == (_item("1", "A", _item("Y")),)
+
+
+def test_one_item_of_the_outer_sequence_has_to_hold_what_is_asked_of_the_inner() -> None:
+    """The rule is recursive (C-26)."""
+    items = (_item("1", "A", _item("X")), _item("2", "B", _item("Y"), _item("Z", "S")))
+    both = _keys(value=EqualText("X"), scheme=EqualText("S"))
+    assert not matches(_keys(inner=both), "SQ", items)
+    z_in_2 = _keys(value=EqualText("2"), inner=_keys(value=WildCard("Z*")))
+    assert matches(z_in_2, "SQ", items)
+    z_in_1 = _keys(value=EqualText("1"), inner=_keys(value=WildCard("Z*")))
+    assert not matches(z_in_1, "SQ", items)
+
+
+@pytest.mark.parametrize(
+    "items",
+    [(), (_item(),), (_item(""),), (_item("", "A"),), ({_VALUE: ItemElement("DA", "20200115")},)],
+)
+def test_what_an_item_lacks_is_unknown(items: tuple[Item, ...]) -> None:
+    """No items, no element, an empty one, or one of a VR that means another thing (C-5)."""
+    key = _keys(value=EqualText("1"))
+    assert matches(key, "SQ", items, match_unknown=True)
+    assert not matches(key, "SQ", items)
+
+
+def test_an_element_of_a_like_vr_is_comparable() -> None:
+    """What was sent as LO is found by the SH of the data dictionary."""
+    assert matches(_keys(value=EqualText("1")), "SQ", ({_VALUE: ItemElement("LO", "1")},))
+
+
+# --- combined date and time: rule B-12
+
+_HOUR = 3_600_000_000
+
+
+@pytest.mark.parametrize(
+    ("date", "time", "is_match"),
+    [
+        ("20200101", "1200", True),
+        ("20200101", "1159", False),
+        ("20200102", "0900", True),  # J-210
+        ("20200102", "1230", True),  # J-211
+        ("20200102", "1330", True),
+        ("20200102", "1401", False),
+        ("20200102", "14", True),  # some time of that hour
+        ("20200102", "", True),
+        ("20200102", "rubbish", True),
+        ("20200103", "", False),
+        ("2020.01.01", "13:00", True),
+    ],
+)
+def test_a_span_of_days_and_times(date: str, time: str, *, is_match: bool) -> None:
+    """From noon of one day to two o'clock of the next (B-12)."""
+    lower, upper = (20200101, 12 * _HOUR), (20200102, 14 * _HOUR)
+    assert matches_span(lower, upper, date, time, match_unknown=False) == is_match
+
+
+def test_an_unknown_date_is_unknown_whatever_its_time() -> None:
+    """It matches where unknown values do (B-12, C-5)."""
+    for match_unknown in (False, True):
+        for date in ("", "20201332"):
+            found = matches_span((20200101, 0), None, date, "1200", match_unknown=match_unknown)
+            assert found == match_unknown
+
+
+def test_combined_keys_have_the_same_form() -> None:
+    """Both ends, or open at the same one; one value each (B-12: J-212)."""
+    both = parse_combined_key("20200101-20200102", "1200-1300")
+    assert both == ((20200101, 12 * _HOUR), (20200102, 13 * _HOUR + 60_000_000 - 1))
+    assert parse_combined_key("20200101-", "12-") == ((20200101, 12 * _HOUR), None)
+    assert parse_combined_key("20200101-20200102", "12-") is None
+    assert parse_combined_key("20200101", "1200") is None
+    assert parse_combined_key("20200101-\\20200301-", "12-") is None
+
+
+# --- numbers in binary: rule C-9
+
+
+@pytest.mark.parametrize(
+    ("vr", "key", "stored", "is_match"),
+    [
+        ("US", "512", "256\\512", True),
+        ("US", "512", "256", False),
+        ("UL", "4294967295", "4294967295", True),
+        ("FD", "0.5", "0.5", True),
+        ("FD", "-0.0", "0.0", True),
+        ("FD", "nan", "nan", True),
+        ("AT", "00080020", "00080020", True),
+        ("AT", "00080020", "00080021", False),
+    ],
+)
+def test_a_number_in_binary_is_compared_by_number(
+    vr: str, key: str, stored: str, *, is_match: bool
+) -> None:
+    """A tag is compared as such (C-9)."""
+    assert matches(parse_matching_key(vr, key), vr, stored) == is_match
 
 
 def _matches_by_sql(matching: PersonName, name: str) -> bool:

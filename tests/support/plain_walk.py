@@ -8,6 +8,7 @@ Source: PS3.5 7.1, 7.5, A.4.
 
 import struct
 from collections.abc import Container
+from dataclasses import replace
 
 from pacsnode.dicom.data_elements import DataElement, DataSetError, vr_of
 from pacsnode.dicom.transfer_syntax import Encoding
@@ -45,9 +46,19 @@ class PlainWalk:
         self._is_implicit_vr = encoding.is_implicit_vr
 
     def elements(
-        self, wanted: Container[int] | None, foreign_groups: Container[int]
+        self,
+        wanted: Container[int] | None,
+        foreign_groups: Container[int],
+        *,
+        counts: bool = True,
     ) -> dict[int, DataElement]:
-        """Return the wanted elements of the top level, or raise DataSetError."""
+        """Return the wanted elements of the top level, or raise DataSetError.
+
+        Args:
+            wanted: their tags; None for all.
+            foreign_groups: those that have no place in it.
+            counts: the items of sequences are counted.
+        """
         found: dict[int, DataElement] = {}
         position = 0
         while position < self._end:
@@ -58,12 +69,15 @@ class PlainWalk:
                     place = f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
                     raise DataSetError(f"{place} has no place in a data set")
                 if wanted is None or tag in wanted:
-                    found[tag] = self._element(tag, vr, length, start, position)
+                    name = vr.decode() if vr else vr_of(tag)
+                    found[tag] = DataElement(tag, name, self._data_set[start:position])
             except EndError:
                 if self._is_whole:
                     raise
                 break
-        return found
+        if not counts:
+            return found
+        return {tag: replace(e, item_count=self._count(e)) for tag, e in found.items()}
 
     def end_of_group(self, group: int) -> int:
         """Return where the first element that is not of a group starts, or raise DataSetError."""
@@ -74,11 +88,12 @@ class PlainWalk:
             position = self._step_over(position, vr, length)
         return position
 
-    def _element(self, tag: int, vr: bytes, length: int, start: int, end: int) -> DataElement:
-        value = b"" if length == _UNDEFINED_LENGTH else self._data_set[start:end]
-        name = vr.decode() if vr else vr_of(tag)
-        count = self._count_items(start, end) if name == "SQ" else 0
-        return DataElement(tag, name, value, count)
+    def _count(self, element: DataElement) -> int:
+        """Return how many items an element has."""
+        if element.vr != "SQ":
+            return 0
+        encoding = Encoding(self._is_implicit_vr, self._order == "<", is_deflated=False)
+        return PlainWalk(element.value, encoding)._count_items()
 
     def _header(self, position: int, *, is_implicit_vr: bool) -> tuple[int, bytes, int, int]:
         """Return tag, VR (empty where none is encoded), length, and where the value starts."""
@@ -145,10 +160,10 @@ class PlainWalk:
             else:
                 position += length
 
-    def _count_items(self, position: int, end: int) -> int:
-        """Return how many items a sequence has, whose value lies between two positions."""
-        count = 0
-        while position < end:
+    def _count_items(self) -> int:
+        """Return how many items a sequence has, whose value field this is."""
+        position = count = 0
+        while position < self._end:
             tag, _, length, position = self._header(position, is_implicit_vr=True)
             if tag != _ITEM:
                 return count  # the delimiter of the sequence
