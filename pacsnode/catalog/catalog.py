@@ -2,18 +2,24 @@
 
 from collections.abc import Iterator, Sequence
 
-from pacsnode.catalog import ingest, migrations, search
+from pacsnode.catalog import inconsistencies, ingest, migrations, reindex, search
 from pacsnode.catalog.database import CatalogDatabase
 from pacsnode.catalog.ingest import Ingest
+from pacsnode.catalog.key_sets import number_of_key_set, reindex_state
 from pacsnode.catalog.records import (
     Addition,
+    Inconsistency,
     KeptFile,
     Match,
     NewInstance,
+    PendingInstance,
+    ReindexState,
     StoredInstance,
     StudySummary,
 )
-from pacsnode.dicom.identifier import Query, Retrieval
+from pacsnode.dicom.attributes import STANDARD_KEYS, Keys
+from pacsnode.dicom.instance import InstanceHeader
+from pacsnode.dicom.query import Query, Retrieval
 
 
 class Catalog:
@@ -26,6 +32,7 @@ class Catalog:
     def __init__(
         self,
         url: str,
+        keys: Keys = STANDARD_KEYS,
         *,
         busy_timeout_seconds: float = 60,
         match_unknown: bool = False,
@@ -35,6 +42,7 @@ class Catalog:
 
         Args:
             url: `sqlite:///` and a path.
+            keys: what is catalogued, matched and returned.
             busy_timeout_seconds: how long to wait for another program that holds the database.
             match_unknown: rule C-5.
             is_durable: what is added is on the disk when the call returns; else a power cut may
@@ -46,14 +54,17 @@ class Catalog:
         self._database = CatalogDatabase(
             url, busy_timeout_seconds=busy_timeout_seconds, is_durable=is_durable
         )
-        self._ingest = Ingest(self._database.writer)
         self._match_unknown = match_unknown
+        self._keys = keys
         try:
             self._database.use_write_ahead_log()
             migrations.prepare(self._database)
+            self._key_set = number_of_key_set(self._database, keys)
         except BaseException:
             self._database.close()
             raise
+        self._ingest = Ingest(self._database.writer, keys, self._key_set)
+        self._reindexing = reindex.Reindexing(self._database.writer, self._ingest)
 
     @staticmethod
     def upgrade(url: str, *, busy_timeout_seconds: float = 60) -> tuple[int, int]:
@@ -71,6 +82,11 @@ class Catalog:
             return migrations.upgrade(database)
         finally:
             database.close()
+
+    @property
+    def keys(self) -> Keys:
+        """What is catalogued, matched and returned."""
+        return self._keys
 
     def add(self, instance: NewInstance) -> Addition:
         """Add an instance; see add_all."""
@@ -102,8 +118,13 @@ class Catalog:
         with self._database.reading():
             return ingest.stored_instance(self._database.peewee, sop_instance_uid)
 
-    def find(self, query: Query) -> Iterator[Match]:
-        """Yield the matches of a query; nothing is held between two of them."""
+    @property
+    def match_unknown(self) -> bool:
+        """Whether an entity without a value matches any key on it (rule C-5)."""
+        return self._match_unknown
+
+    def find(self, query: Query) -> Iterator[Sequence[Match]]:
+        """Yield the matches of a query, page by page; nothing is held between two pages."""
         return search.find(self._database, query, match_unknown=self._match_unknown)
 
     def locate(self, retrieval: Retrieval) -> list[StoredInstance]:
@@ -113,6 +134,37 @@ class Catalog:
     def studies(self) -> Iterator[StudySummary]:
         """Yield a line for each study, the newest first."""
         return search.studies(self._database)
+
+    def reindex_state(self) -> ReindexState:
+        """Return how many instances are to be reindexed for the keys of this catalog."""
+        return reindex_state(self._database, self._keys, self._key_set)
+
+    def pending_instances(self, above: int, limit: int) -> list[PendingInstance]:
+        """Return the next instances that are to be reindexed, in the order of their keys.
+
+        Args:
+            above: only those whose key is higher; 0 for the first ones.
+            limit: how many at most.
+        """
+        return reindex.pending_instances(self._database, self._key_set, above, limit)
+
+    def reindex(self, headers: Sequence[tuple[PendingInstance, InstanceHeader]]) -> list[bool]:
+        """Catalogue instances anew, in one transaction, all or none.
+
+        One that is gone by now, or has another file, is left alone.
+
+        Args:
+            headers: of some instances, in the order of their keys: what their files hold.
+
+        Returns:
+            Whether each is as its keys ask for; not, if something in it could not be decoded.
+        """
+        with self._database.writing():
+            return self._reindexing.write(headers)
+
+    def inconsistencies(self) -> Iterator[Inconsistency]:
+        """Yield what instances state otherwise than what answers, level by level."""
+        return inconsistencies.find(self._database, self._keys)
 
     def close(self) -> None:
         """Close the connections; the catalog cannot be used any more."""

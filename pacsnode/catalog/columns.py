@@ -14,6 +14,7 @@ from pacsnode.dicom.date_time import date_interval, time_interval
 from pacsnode.dicom.information_model import Level
 from pacsnode.dicom.person_name import fold, fold_component_groups
 from pacsnode.dicom.text_values import normalise_text, number_of
+from pacsnode.dicom.values import Value
 
 ColumnValue = str | int | float | None
 _ColumnValues = tuple[ColumnValue, ...]
@@ -25,7 +26,7 @@ _REMEMBERED_VALUES: Final = 4096
 class Form(Enum):
     """How the value of an Attribute is prepared for matching."""
 
-    VERBATIM = "verbatim"  # compared as it is: UI, CS, AE, AS; and what is not matched
+    VERBATIM = "verbatim"  # compared as it is: UI, CS, AE, AS
     TEXT = "text"  # NFC and trimmed
     NAME = "name"  # folded, whole and by component group
     DATE = "date"  # a day as an integer
@@ -39,6 +40,10 @@ _FORMS = {
     "PN": Form.NAME,
     "DA": Form.DATE,
     "TM": Form.TIME,
+}
+# What has columns of its own; the rest is kept as further.py says.
+COLUMN_ATTRIBUTES: Final = {
+    level: tuple(a for a in STORED_ATTRIBUTES if a.level is level and a.column) for level in Level
 }
 # Column name endings and SQL types, in the order of the values that matched_values() gives.
 _MATCHED_COLUMNS = {
@@ -58,7 +63,7 @@ _MATCHED_COLUMNS = {
 
 def form_of(attribute: Attribute) -> Form:
     """Return how the values of an Attribute are matched."""
-    return _FORMS.get(attribute.vr, Form.VERBATIM) if attribute.is_matched else Form.VERBATIM
+    return _FORMS.get(attribute.vr, Form.VERBATIM)
 
 
 def matched_column(attribute: Attribute, ending: str) -> str:
@@ -76,17 +81,14 @@ def columns_of(attribute: Attribute) -> tuple[tuple[str, str], ...]:
 
 
 def columns_at(level: Level) -> tuple[tuple[str, str], ...]:
-    """Return names and SQL types of the columns of all stored Attributes of a level."""
+    """Return names and SQL types of the columns of all Attributes of a level that have some."""
     return tuple(
-        column
-        for attribute in STORED_ATTRIBUTES
-        if attribute.level is level
-        for column in columns_of(attribute)
+        column for attribute in COLUMN_ATTRIBUTES[level] for column in columns_of(attribute)
     )
 
 
-def row_values(level: Level, values: Mapping[str, str]) -> list[ColumnValue]:
-    """Return the values of a level's columns for the text of its Attributes.
+def row_values(level: Level, values: Mapping[str, Value]) -> list[ColumnValue]:
+    """Return the values of a level's columns for the values of its Attributes, by keyword.
 
     Returns:
         In the order of columns_at(level).
@@ -94,12 +96,15 @@ def row_values(level: Level, values: Mapping[str, str]) -> list[ColumnValue]:
     row: list[ColumnValue] = []
     for keyword, vr, column_values, absent in _FILLED[level]:
         text = values.get(keyword)
-        row += absent if text is None else column_values(text, vr)
+        row += column_values(text, vr) if isinstance(text, str) else absent
     return row
 
 
-def _verbatim(text: str, _vr: str) -> _ColumnValues:
-    return (text,)
+def values_of_columns(attribute: Attribute, text: str) -> dict[str, ColumnValue]:
+    """Return the values of the columns of one Attribute for its text, by their names."""
+    names = [name for name, _ in columns_of(attribute)]
+    values = _COLUMN_VALUES[form_of(attribute)](text, attribute.vr)
+    return dict(zip(names, values, strict=True))
 
 
 def _comparable(text: str, vr: str) -> _ColumnValues:
@@ -168,12 +173,11 @@ def _filled(attribute: Attribute) -> _Filled:
     return _Filled(
         keyword=attribute.keyword,
         vr=attribute.vr,
-        column_values=_COLUMN_VALUES[form_of(attribute)] if attribute.is_matched else _verbatim,
+        column_values=_COLUMN_VALUES[form_of(attribute)],
         absent=(None,) * len(columns_of(attribute)),
     )
 
 
 _FILLED: Final = {
-    level: tuple(_filled(attribute) for attribute in STORED_ATTRIBUTES if attribute.level is level)
-    for level in Level
+    level: tuple(map(_filled, attributes)) for level, attributes in COLUMN_ATTRIBUTES.items()
 }

@@ -1,210 +1,277 @@
-"""From one kind of matching to one SQL condition. Patterns are written here and nowhere else.
+"""From a matching key to a condition in SQL, wherever the catalog keeps the values it is about.
+
+How it works. What a key asks of one value is the same wherever that value is kept, and written in
+value_conditions.py. Where values are kept is what `_Values` know: the columns of a row, the list
+that a JSON text has for an Attribute (further.py), the element of an item of a sequence. They also
+know whose row it is: that of the entity, or any of those below a study.
 
 The meaning is that of dicom.matching.matches; a test runs both on the same keys and values.
 
 Source: PS3.4 C.2.2.2; rules C-5 to C-36.
 """
 
-import json
-import operator
-from collections.abc import Iterable, Sequence
-from functools import reduce
-from typing import Final, assert_never
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Final
 
-from peewee import SQL, Column, Expression
+from peewee import SQL, Column, ColumnBase, NodeList, fn
 
-from pacsnode.catalog.columns import Form, form_of, matched_column
-from pacsnode.catalog.models import INSTANCE, SERIES, STUDY, TABLE
+from pacsnode.catalog.columns import matched_column
+from pacsnode.catalog.models import INSTANCE, SERIES, STUDY, TABLE, CatalogTable
+from pacsnode.catalog.value_conditions import (
+    PLACE_IN_VALUE,
+    Condition,
+    ValueInColumns,
+    ValueInJson,
+    all_of,
+)
 from pacsnode.dicom.attributes import BY_KEYWORD, Attribute, KeyType
-from pacsnode.dicom.identifier import MatchingKey
 from pacsnode.dicom.matching import (
     AllOf,
-    AnyOf,
     EmptyValue,
-    EqualNumber,
-    EqualText,
-    Interval,
+    ItemKey,
+    ItemMatching,
     Matching,
-    Never,
-    PersonName,
-    UidList,
     Universal,
-    WildCard,
-    glob_pattern,
+    comparable_vrs,
 )
-from pacsnode.dicom.wild_card import has_wild_card
+from pacsnode.dicom.query import CombinedKey, MatchingKey
 
-Condition = Expression | SQL
+# From a condition on a row below an entity to one on the entity.
+_Exists = Callable[[Condition], Condition]
 
-# SQLite takes 32,766 variables in a statement; longer UID lists go in as one value (rule C-10).
-_LONGEST_LIST_OF_VARIABLES: Final = 1_000
+# A path of SQLite cannot name a member with these.
+_NOT_IN_PATH: Final = re.compile(r'["\\\x00-\x1f]')
 
 
-def condition(key: MatchingKey, *, match_unknown: bool) -> Condition:
+def condition(
+    key: MatchingKey | CombinedKey, *, match_unknown: bool, study_by_study: bool = False
+) -> Condition:
     """Return the condition that a key states, on the tables of the entity tree.
 
     Args:
         key: of an Attribute that is matched.
-        match_unknown: an entity without a value matches (rule C-5); unique keys and computed
-            Attributes always have one.
+        match_unknown: an entity without a value matches (rule C-5); unique keys always have one.
+        study_by_study: what is asked of a study's series and instances is looked up for each study,
+            which is quick where another key leaves few of them; else the studies are found from
+            their series or instances.
     """
-    attribute = key.attribute
+    if isinstance(key, CombinedKey):
+        return _combined(key, match_unknown=match_unknown)
+    values = _values_of(key.attribute, study_by_study=study_by_study)
+    is_unique = key.attribute.key_type is KeyType.UNIQUE
+    return _condition(values, key.matching, match_unknown=match_unknown and not is_unique)
+
+
+def _values_of(attribute: Attribute, *, study_by_study: bool) -> "_Values":
+    """Return where the values of an Attribute are kept."""
     match attribute.keyword:
         case "ModalitiesInStudy":
-            return _exists_in_study(
-                _stored(BY_KEYWORD["Modality"], key.matching, match_unknown=match_unknown)
-            )
+            modality = ValueInColumns(BY_KEYWORD["Modality"])
+            return _Single(modality, _in_study(SERIES, study_by_study=study_by_study))
         case "SOPClassesInStudy":
-            return _exists_in_study(
-                _stored(BY_KEYWORD["SOPClassUID"], key.matching, match_unknown=False)
-            )
+            sop_class = ValueInColumns(BY_KEYWORD["SOPClassUID"])
+            return _Single(sop_class, _in_study(INSTANCE, study_by_study=study_by_study))
+        case "AnatomicRegionsInStudyCodeSequence":
+            source = _list_of(BY_KEYWORD["AnatomicRegionSequence"])
+            return _List(source, "SQ", _in_study(INSTANCE, study_by_study=study_by_study))
         case "AvailableTransferSyntaxUID":
-            return _Stored(INSTANCE.transfer_syntax_uid, attribute).condition(key.matching)
+            return _Single(ValueInColumns(attribute, INSTANCE.transfer_syntax_uid))
+        case _ if attribute.column:
+            return _Single(ValueInColumns(attribute))
         case _:
-            return _stored(attribute, key.matching, match_unknown=match_unknown)
+            return _List(_list_of(attribute), attribute.vr)
 
 
-def _exists_in_study(of_instance_or_series: Condition) -> Condition:
-    """Return the condition that a study has a series or instance with a condition (rule A-11)."""
-    below = (
-        SERIES.select(SERIES.study_key)
-        .join(INSTANCE, on=(INSTANCE.series_key == SERIES.key))
-        .where(of_instance_or_series)
-    )
-    return STUDY.key.in_(below)
+def _condition(values: "_Values", matching: Matching, *, match_unknown: bool) -> Condition:
+    """Return the condition that a kind of matching is on some values.
+
+    Source: PS3.4 C.2.2.1.1, C.2.2.2; rules C-5, B-16, B-17.
+    """
+    match matching:
+        case Universal():
+            return SQL("1 = 1")
+        case EmptyValue():
+            return values.are_empty()
+        case AllOf(parts):
+            found = all_of([_condition(values, part, match_unknown=False) for part in parts])
+        case _:
+            found = values.some(matching, match_unknown=match_unknown)
+    return found | values.are_unknown() if match_unknown else found
 
 
-def _stored(attribute: Attribute, matching: Matching, *, match_unknown: bool) -> Condition:
-    value = getattr(TABLE[attribute.level], attribute.column)
-    stored = _Stored(value, attribute)
-    expression = stored.condition(matching)
-    if match_unknown and attribute.key_type is not KeyType.UNIQUE:
-        return expression | stored.unknown()
-    return expression
+class _Values(ABC):
+    """All values of an Attribute that an entity has."""
 
+    @abstractmethod
+    def some(self, matching: Matching, *, match_unknown: bool) -> Condition:
+        """Return the condition that some value or item answers a key.
 
-class _Stored:
-    """The columns of one Attribute, as conditions see them."""
-
-    def __init__(self, value: Column, attribute: Attribute) -> None:
-        self._value = value
-        self._attribute = attribute
-
-    def condition(  # noqa: C901, PLR0911, PLR0912 - one case for each kind, checked as complete
-        self, matching: Matching
-    ) -> Condition:
-        """Return the condition that a kind of matching is on these columns."""
-        match matching:
-            case Universal():
-                return SQL("1 = 1")
-            case Never():
-                return SQL("1 = 0")
-            case EmptyValue():
-                return self._empty()
-            case EqualText(text):
-                return self._text == text
-            case EqualNumber(number, text):
-                column = self._matched("number")
-                return (column == float(number)) | (column.is_null() & (self._value == text))
-            case WildCard(pattern):
-                return _fits(self._text, pattern)
-            case UidList(uids):
-                return is_one_of(self._value, uids)
-            case Interval(lower, upper):
-                return self._overlaps(lower, upper)
-            case PersonName():
-                return self._is_named(matching)
-            case AnyOf(alternatives):
-                return _any(map(self.condition, alternatives))
-            case AllOf(parts):
-                return reduce(operator.and_, map(self.condition, parts))
-            case _:
-                assert_never(matching)
-
-    def unknown(self) -> Condition:
-        """Return the condition that nothing is known of the Attribute.
-
-        Source: PS3.4 C.2.2.1.1; rules C-5, C-16.
+        Args:
+            matching: what is asked of one of them.
+            match_unknown: an element that an item lacks answers, too.
         """
-        match form_of(self._attribute):
-            case Form.DATE:
-                return self._matched("day").is_null()
-            case Form.TIME:
-                return self._matched("from").is_null()
-            case _:
-                return self._empty()
 
-    def _empty(self) -> Condition:
-        """Return the condition that there is no value; one that cannot be read is a value."""
-        match form_of(self._attribute):
-            case Form.NAME:
-                return self._matched("folded").is_null()
-            case Form.TEXT:
-                return self._matched("match").is_null()
-            case _:
-                return self._value.is_null()
+    @abstractmethod
+    def are_unknown(self) -> Condition:
+        """Return the condition that none can be compared (rule C-5)."""
+
+    @abstractmethod
+    def are_empty(self) -> Condition:
+        """Return the condition that none says anything (rule B-17)."""
+
+
+class _Single(_Values):
+    """One value in columns, of the entity itself or of each of some rows below it."""
+
+    def __init__(self, value: ValueInColumns, exists: _Exists | None = None) -> None:
+        self._value = value
+        self._exists = exists
+
+    def some(self, matching: Matching, *, match_unknown: bool) -> Condition:  # noqa: ARG002
+        return self._in_some_row(self._value.fits(matching))
+
+    def are_unknown(self) -> Condition:
+        return _not(self._in_some_row(self._value.is_known()))
+
+    def are_empty(self) -> Condition:
+        return _not(self._in_some_row(self._value.is_there()))
+
+    def _in_some_row(self, expression: Condition) -> Condition:
+        return expression if self._exists is None else self._exists(expression)
+
+
+class _List(_Values):
+    """A list of values in a JSON text, of the entity itself or of each of some rows below it."""
+
+    def __init__(
+        self,
+        source: ColumnBase,
+        vr: str,
+        exists: _Exists | None = None,
+        *,
+        only: str = "",
+        depth: int = 0,
+    ) -> None:
+        """Take where the list is.
+
+        Args:
+            source: what is given to json_each.
+            vr: whose forms the values have.
+            exists: where it is in each of some rows below the entity.
+            only: a condition in SQL on what counts.
+            depth: the number of lists that it is in.
+        """
+        self._source = source
+        self._name = f"v{depth}"
+        self._value = ValueInJson(self._name, vr)
+        self._is_sequence = vr == "SQ"
+        self._exists = exists
+        self._only = [SQL(only)] if only else []
+        self._depth = depth
+
+    def some(self, matching: Matching, *, match_unknown: bool) -> Condition:
+        if isinstance(matching, ItemMatching):
+            keys = [
+                _condition(self._elements(key), key.matching, match_unknown=match_unknown)
+                for key in matching.keys
+            ]
+            return self._some([self._is_item, *keys])
+        return self._some([self._value.fits(matching)])
+
+    def are_unknown(self) -> Condition:
+        return _not(self._some([self._is_item if self._is_sequence else self._value.is_known()]))
+
+    def are_empty(self) -> Condition:
+        return _not(self._some([self._value.is_there()]))
 
     @property
-    def _text(self) -> Column:
-        is_text = form_of(self._attribute) is Form.TEXT
-        return self._matched("match") if is_text else self._value
+    def _is_item(self) -> Condition:
+        return SQL(f"{self._name}.type = 'object'")
 
-    def _matched(self, ending: str) -> Column:
-        column: Column = getattr(self._value.source, matched_column(self._attribute, ending))
-        return column
+    def _elements(self, key: ItemKey) -> "_List":
+        """Return the values that an item has for a key.
 
-    def _overlaps(self, lower: int | None, upper: int | None) -> Condition:
-        """Return the condition that the stored interval overlaps another (rule C-18)."""
-        if form_of(self._attribute) is Form.DATE:
-            first = last = self._matched("day")
-        else:
-            first, last = self._matched("from"), self._matched("to")
-        if lower is None:
-            return first <= upper
-        if upper is None:
-            return last >= lower
-        return (first <= upper) & (last >= lower)
+        Its list begins with the VR. What has another one is not comparable, so it is not known.
+        """
+        item = f"CASE {self._name}.type WHEN 'object' THEN {self._name}.value END"
+        path = f'$."{key.tag:08X}"'
+        vrs = ", ".join(f"'{vr}'" for vr in sorted(comparable_vrs(key.vr)))
+        inner = f"v{self._depth + 1}"
+        return _List(
+            SQL(f"{item}, '{path}'"),
+            key.vr,
+            only=f"{inner}.key > 0 AND json_extract({item}, '{path}[0]') IN ({vrs})",
+            depth=self._depth + 1,
+        )
 
-    def _is_named(self, name: PersonName) -> Condition:
-        """Return the condition that the stored Person Name fits (rules C-30 to C-33)."""
-        groups = {
-            group: self._matched(group) for group in ("alphabetic", "ideographic", "phonetic")
-        }
-        expressions = [
-            _any(_fits(column, pattern) for pattern in getattr(name, group))
-            for group, column in groups.items()
-            if getattr(name, group)
-        ]
-        if name.any_group:
-            columns = (self._matched("folded"), *groups.values())
-            expressions.append(
-                _any(_fits(column, pattern) for column in columns for pattern in name.any_group)
+    def _some(self, conditions: list[Condition]) -> Condition:
+        """Return the condition that all of these hold for one value."""
+        found = NodeList(
+            (
+                SQL("EXISTS (SELECT 1 FROM json_each("),
+                self._source,
+                SQL(f") AS {self._name} WHERE"),
+                all_of([*self._only, *conditions]),
+                SQL(")"),
             )
-        return reduce(operator.and_, expressions)
+        )
+        return found if self._exists is None else self._exists(found)
 
 
-def _fits(column: Column, pattern: str) -> Condition:
-    """Return the condition that a column fits a DICOM pattern.
+def _list_of(attribute: Attribute) -> ColumnBase:
+    """Return what json_each is given for the values of an Attribute without columns."""
+    further = TABLE[attribute.level].further
+    if not _NOT_IN_PATH.search(attribute.name):
+        return NodeList((further, SQL(", ?", [f'$."{attribute.name}"'])))
+    member = SQL(") AS m WHERE m.key = ?)", [attribute.name])
+    return NodeList((SQL("(SELECT m.value FROM json_each("), further, member))
 
-    GLOB is case-sensitive, knows Unicode and uses an index for a literal beginning; LIKE does none
-    of this (rule C-36). peewee writes GLOB for `%`.
+
+def _in_study(table: CatalogTable, *, study_by_study: bool) -> _Exists:
+    """Return what makes a condition on a series or instance one on its study (rule A-11)."""
+
+    def exists(expression: Condition) -> Condition:
+        below = SERIES.select(SQL("1") if study_by_study else SERIES.study_key)
+        if table is INSTANCE:
+            below = below.join(INSTANCE, on=(INSTANCE.series_key == SERIES.key))
+        if study_by_study:
+            return fn.EXISTS(below.where(SERIES.study_key == STUDY.key, expression))
+        return STUDY.key.in_(below.where(expression))
+
+    return exists
+
+
+def _combined(key: CombinedKey, *, match_unknown: bool) -> Condition:
+    """Return the condition that date and time lie within one range; see matches_span.
+
+    Source: PS3.4 C.2.2.2.5.4; rule B-12.
     """
-    return column % glob_pattern(pattern) if has_wild_card(pattern) else column == pattern
+    day = _part(key.date, "day")
+    first, last = _part(key.time, "from"), _part(key.time, "to")
+    conditions: list[Condition] = []
+    if key.lower is not None:
+        lower_day, lower_time = key.lower
+        is_late_enough = (day > lower_day) | first.is_null() | (last >= lower_time)
+        conditions += [day >= lower_day, is_late_enough]
+    if key.upper is not None:
+        upper_day, upper_time = key.upper
+        is_early_enough = (day < upper_day) | first.is_null() | (first <= upper_time)
+        conditions += [day <= upper_day, is_early_enough]
+    found = all_of(conditions)
+    return found | day.is_null() if match_unknown else found
 
 
-def _any(expressions: Iterable[Condition]) -> Condition:
-    """Return the condition that one of these holds, nested no deeper than needed.
-
-    SQLite takes expressions of 1,000 levels; a key may have more alternatives than that.
-    """
-    level = list(expressions)
-    while len(level) > 1:
-        level = [reduce(operator.or_, level[i : i + 2]) for i in range(0, len(level), 2)]
-    return level[0]
+def _part(attribute: Attribute, ending: str) -> ColumnBase:
+    """Return what the only value of an Attribute is matched by."""
+    table = TABLE[attribute.level]
+    if attribute.column:
+        column: Column = getattr(table, matched_column(attribute, ending))
+        return column
+    return fn.json_extract(table.further, f'$."{attribute.name}"[0][{PLACE_IN_VALUE[ending]}]')
 
 
-def is_one_of(column: Column, uids: Sequence[str]) -> Condition:
-    """Return the condition that a column is one of some UIDs, however many (rule C-10)."""
-    if len(uids) <= _LONGEST_LIST_OF_VARIABLES:
-        return column.in_(list(uids))
-    return column.in_(SQL("(SELECT value FROM json_each(?))", [json.dumps(uids)]))
+def _not(expression: Condition) -> Condition:
+    negated: Condition = ~expression
+    return negated

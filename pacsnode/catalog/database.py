@@ -29,6 +29,7 @@ from peewee import (
 from playhouse.pool import PooledSqliteDatabase
 
 from pacsnode.catalog.records import CatalogError, CatalogUnavailable
+from pacsnode.dicom.person_name import without_accents
 from pacsnode.folders import make_folder
 
 _SQLITE_SCHEME: Final = "sqlite:///"
@@ -90,6 +91,8 @@ class CatalogDatabase:
         self.peewee: Database = PooledSqliteDatabase(
             str(self.path), max_connections=_UNLIMITED, **options
         )
+        # What conditions need beyond SQL.
+        self.peewee.register_function(_without_accents, "without_accents", 1, deterministic=True)
         # One connection for all threads, as only one of them writes at a time.
         self.writer: Database = SqliteDatabase(str(self.path), thread_safe=False, **options)
 
@@ -163,6 +166,11 @@ class CatalogDatabase:
         return kind(f"catalog {self.path}: {error}")
 
 
+def _without_accents(text: str | None) -> str | None:
+    """Return folded text without accents, NULL for NULL."""
+    return None if text is None else without_accents(text)
+
+
 class Cursor(Protocol):
     """What a statement gives back, as every driver has it (PEP 249)."""
 
@@ -171,6 +179,9 @@ class Cursor(Protocol):
 
     def fetchone(self) -> Sequence[Any] | None:
         """Return the next row, None behind the last."""
+
+    def fetchall(self) -> list[Sequence[Any]]:
+        """Return all rows that are left."""
 
 
 def execute(database: Database, statement: str, values: Sequence[object] = ()) -> Cursor:

@@ -11,8 +11,10 @@ from typing import Final
 from peewee import Database
 
 from pacsnode.catalog.database import CatalogDatabase, execute
-from pacsnode.catalog.models import SCHEMA_VERSION
+from pacsnode.catalog.further import merged
+from pacsnode.catalog.models import SCHEMA_VERSION, CatalogTable
 from pacsnode.catalog.records import CatalogError
+from pacsnode.dicom.attributes import BY_KEYWORD
 
 _FIRST_SCHEMA: Final = (
     "CREATE TABLE schema_version (version INTEGER NOT NULL)",
@@ -167,7 +169,57 @@ def _first_schema(database: CatalogDatabase) -> None:
         execute(database.writer, statement.format(key=database.key_type))
 
 
-_STEPS: Final[tuple[Callable[[CatalogDatabase], None], ...]] = (_first_schema,)
+# The values of Attributes without columns of their own, what instances contradict each other in,
+# and what they were catalogued with. All that are there are to be reindexed: 0.
+_SECOND_SCHEMA: Final = (
+    "ALTER TABLE patient ADD COLUMN further TEXT",
+    "ALTER TABLE study ADD COLUMN further TEXT",
+    "ALTER TABLE series ADD COLUMN further TEXT",
+    "ALTER TABLE series ADD COLUMN statement BLOB",
+    "ALTER TABLE instance ADD COLUMN further TEXT",
+    "ALTER TABLE instance ADD COLUMN key_set BIGINT NOT NULL DEFAULT 0",
+    "CREATE TABLE key_set (key {key}, names TEXT NOT NULL UNIQUE)",
+    """
+    CREATE TABLE inconsistency (
+        instance_key BIGINT NOT NULL REFERENCES instance (key) ON DELETE CASCADE,
+        level INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        entity_key BIGINT NOT NULL,
+        value TEXT NOT NULL,
+        PRIMARY KEY (instance_key, level, name)
+    )
+    """,
+    "CREATE INDEX instance_key_set ON instance (key_set)",
+    "CREATE INDEX inconsistency_entity ON inconsistency (level, entity_key, name)",
+    "DROP INDEX study_date",
+    "CREATE INDEX study_date ON study (study_date_day DESC, study_instance_uid)",
+    "CREATE INDEX series_study ON series (study_key, modality)",
+)
+# Table, column, and the Attribute whose text was in it: only returned then, matched from now on.
+_COLUMNS_BEFORE_SECOND_SCHEMA: Final = (
+    ("patient", "other_patient_names", "OtherPatientNames"),
+    ("study", "name_of_physicians_reading_study", "NameOfPhysiciansReadingStudy"),
+    ("study", "admitting_diagnoses_description", "AdmittingDiagnosesDescription"),
+    ("study", "other_study_numbers", "OtherStudyNumbers"),
+)
+
+
+def _second_schema(database: CatalogDatabase) -> None:
+    writer = database.writer
+    for statement in _SECOND_SCHEMA:
+        execute(writer, statement.format(key=database.key_type))
+    for table, column, keyword in _COLUMNS_BEFORE_SECOND_SCHEMA:
+        attribute = BY_KEYWORD[keyword]
+        old = CatalogTable(table, ["key", column, "further"], primary_key="key")
+        text = getattr(old, column)
+        rows = old.select(old.key, text, old.further).where(text != "").tuples().execute(writer)
+        for key, value, further in rows:
+            row = {old.further: merged(further, {attribute: value})}
+            old.update(row).where(old.key == key).execute(writer)
+        execute(writer, f"ALTER TABLE {table} DROP COLUMN {column}")
+
+
+_STEPS: Final[tuple[Callable[[CatalogDatabase], None], ...]] = (_first_schema, _second_schema)
 NEWEST: Final = len(_STEPS)
 
 

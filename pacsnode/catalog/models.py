@@ -1,9 +1,14 @@
-"""The four tables of the entity tree, made from the table of Attributes.
+"""The tables of the catalog; the four of the entity tree are made from the table of Attributes.
 
 A study belongs to the patient of its first instance, a series to one study (the same Series
 Instance UID in two studies makes two rows), an instance to one series. An instance also keeps the
 Patient ID and Issuer that it states itself, so that a study filed under the wrong patient can be
 taken apart later (rule F-22).
+
+A series keeps the digest of the last statement about patient, study and series that was compared
+with what the catalog has, and found to say nothing else; with the number of the set of keys that
+the comparison went by. An instance keeps the number of the set it was catalogued with: 0 where its
+values are yet to be read (anew).
 """
 
 from typing import TYPE_CHECKING, Final
@@ -20,11 +25,12 @@ TABLE_NAME: Final = {
     Level.IMAGE: "instance",
 }
 
-# Columns beside those of the Attributes: name and SQL type.
+# Columns beside those of the Attributes: name and SQL type. `further` holds the values of those
+# that have no columns of their own (further.py).
 STRUCTURE: Final[dict[Level, tuple[tuple[str, str], ...]]] = {
-    Level.PATIENT: (),
-    Level.STUDY: (("patient_key", "BIGINT"),),
-    Level.SERIES: (("study_key", "BIGINT"),),
+    Level.PATIENT: (("further", "TEXT"),),
+    Level.STUDY: (("patient_key", "BIGINT"), ("further", "TEXT")),
+    Level.SERIES: (("study_key", "BIGINT"), ("statement", "BLOB"), ("further", "TEXT")),
     Level.IMAGE: (
         ("series_key", "BIGINT"),
         ("transfer_syntax_uid", "TEXT"),
@@ -33,8 +39,10 @@ STRUCTURE: Final[dict[Level, tuple[tuple[str, str], ...]]] = {
         ("data_set_length_bytes", "BIGINT"),
         ("source_ae_title", "TEXT"),
         ("received_at", "TEXT"),
+        ("key_set", "BIGINT"),
         ("stated_patient_id", "TEXT"),
         ("stated_issuer_of_patient_id", "TEXT"),
+        ("further", "TEXT"),
     ),
 }
 
@@ -69,3 +77,9 @@ PARENT_KEY: Final = {
     Level.IMAGE: INSTANCE.series_key,
 }
 SCHEMA_VERSION: Final = CatalogTable("schema_version", ["version"])
+# The sets of keys that instances have been catalogued with (key_sets.py).
+KEY_SET: Final = CatalogTable("key_set", ["key", "names"], primary_key="key")
+# What an instance says of an entity above it, and that entity does not: one row for each Attribute.
+INCONSISTENCY: Final = CatalogTable(
+    "inconsistency", ["instance_key", "level", "name", "entity_key", "value"]
+)

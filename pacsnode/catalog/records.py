@@ -1,9 +1,11 @@
 """What goes into the catalog and comes out of it, as plain records."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from pacsnode.dicom.information_model import Level
 from pacsnode.dicom.instance import InstanceHeader
+from pacsnode.dicom.values import Value
 
 
 class CatalogError(Exception):
@@ -80,11 +82,11 @@ class Match:
     """One entity that matches a query.
 
     Attributes:
-        values: text by keyword, of the attributes that the query returns and that have a value.
+        values: of the query's return_keys, in their order; None or empty where there is none.
         path: of the file, for an entity of the IMAGE level; else None.
     """
 
-    values: Mapping[str, str]
+    values: Sequence[Value | None]
     path: str | None
 
 
@@ -100,3 +102,61 @@ class StudySummary:
     modalities: tuple[str, ...]
     series: int
     instances: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReindexState:
+    """How far a catalog is from having what its keys ask for.
+
+    Attributes:
+        pending: instances that are to be reindexed.
+        total: all instances.
+        lacking: by the names of Attributes without columns: instances that were catalogued without
+            them.
+    """
+
+    pending: int
+    total: int
+    lacking: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class PendingInstance:
+    """An instance that is to be reindexed.
+
+    Attributes:
+        key: of its row.
+        study_instance_uid: of its study.
+        series_instance_uid: of its series.
+        sop_instance_uid: its own.
+        file: where its bytes are.
+    """
+
+    key: int
+    study_instance_uid: str
+    series_instance_uid: str
+    sop_instance_uid: str
+    file: KeptFile
+
+
+@dataclass(frozen=True, slots=True)
+class Inconsistency:
+    """A value that instances state of an entity above them, and that is not the one that answers.
+
+    Attributes:
+        level: of the entity.
+        entity: its unique key; empty for a patient without Patient ID.
+        attribute: its name: the keyword, or what is known of it if it is no key any more.
+        answer: the value that answers; empty if the entity has none.
+        other: the value that those instances state; empty if they have none.
+        instances: how many they are.
+        sop_instance_uid: of the first of them.
+    """
+
+    level: Level
+    entity: str
+    attribute: str
+    answer: str
+    other: str
+    instances: int
+    sop_instance_uid: str

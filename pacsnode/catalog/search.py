@@ -1,41 +1,107 @@
 """From a query to its matches: one for each entity of the level, however many instances it has.
 
-The keys of the matching entities are read first, in one statement and so from one snapshot; their
-rows follow page by page. Between two pages nothing is held: a slow peer holds up nobody.
+How it works. The keys of matching entities are read in chunks: a small one first, so that the first
+answer does not wait for the last, then large ones. A chunk continues where the one before has
+ended, by the values that the order goes by; so no statement is left open between two of them. The
+rows of the keys follow page by page (pages.py). Between two pages nothing is held, neither a
+connection nor a snapshot: a slow peer holds up nobody, and however many matches there are, memory
+has one chunk of keys and one page.
 
-Source: PS3.4 C.4.1.3.1; rules B-3, D-9.
+How a statement is kept from reading the whole archive. Either its order is that of an index, and it
+is walked until the chunk is full; or what it selects by is looked up first, and sorted. Conditions
+on upper entities are looked up as a set of their keys, once; but where a UID names what is looked
+for, from there upwards.
+
+Source: PS3.4 C.4.1.3.1; rules B-3, B-7, D-9.
 """
 
 from array import array
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
 
-from peewee import Column, Function, Select, fn
+from peewee import SQL, Column, Function, NodeList, Ordering, Select, fn
 
-from pacsnode.catalog.conditions import condition, is_one_of
+from pacsnode.catalog.computed import count_below, distinct_below
+from pacsnode.catalog.conditions import condition
 from pacsnode.catalog.database import CatalogDatabase
 from pacsnode.catalog.ingest import STORED_INSTANCE_COLUMNS, stored_instance_of
 from pacsnode.catalog.models import INSTANCE, PARENT_KEY, PATIENT, SERIES, STUDY, TABLE
+from pacsnode.catalog.pages import PageReader
 from pacsnode.catalog.records import Match, StoredInstance, StudySummary
+from pacsnode.catalog.statements import PAGE_LENGTH, joined
+from pacsnode.catalog.value_conditions import Condition, is_one_of
 from pacsnode.dicom.attributes import UNIQUE_KEY, Attribute, Origin
-from pacsnode.dicom.identifier import Query, Retrieval
 from pacsnode.dicom.information_model import Level
+from pacsnode.dicom.matching import Interval, UidList
+from pacsnode.dicom.query import CombinedKey, MatchingKey, Query, Retrieval
 from pacsnode.dicom.text_values import normalise_text
 
-_PAGE_LENGTH: Final = 200
-
-# Rule D-9: a stable order; the newest studies first.
-_ORDER: Final = {
-    Level.PATIENT: (PATIENT.patient_id, PATIENT.key),
-    Level.STUDY: (STUDY.study_date_day.desc(), STUDY.study_instance_uid),
-    Level.SERIES: (SERIES.series_number_number, SERIES.series_instance_uid),
-    Level.IMAGE: (INSTANCE.instance_number_number, INSTANCE.sop_instance_uid),
-}
+_FIRST_PAGE_LENGTH: Final = 20
+_FIRST_CHUNK_LENGTH: Final = 1_000
+_CHUNK_LENGTH: Final = 50_000
 
 
-def find(database: CatalogDatabase, query: Query, *, match_unknown: bool) -> Iterator[Match]:
-    """Yield the matches of a query.
+@dataclass(frozen=True, slots=True)
+class _Term:
+    """One of the values that an order goes by.
+
+    Attributes:
+        value: of the row.
+        is_descending: the largest comes first; then rows without a value come last, else first.
+    """
+
+    value: Column | Function
+    is_descending: bool = False
+
+    def ordering(self, *, is_walked: bool) -> Ordering:
+        """Return it for ORDER BY.
+
+        Args:
+            is_walked: an index in this order may be used; else SQLite is told not to, by a plus
+                sign: it would find what is looked for by walking along all there is.
+        """
+        value = self.value if is_walked else NodeList((SQL("+"), self.value), glue="")
+        return Ordering(value, "DESC" if self.is_descending else "ASC")
+
+    def follows(self, value: object) -> Condition:
+        """Return the condition that a row comes behind those with a value."""
+        if self.is_descending:
+            if value is None:
+                return SQL("1 = 0")
+            return (self.value < value) | self.value.is_null()
+        if value is None:
+            return self.value.is_null(is_null=False)
+        return self.value > value
+
+    def equals(self, value: object) -> Condition:
+        """Return the condition that a row has a value, or none."""
+        return self.value.is_null() if value is None else self.value == value
+
+
+# Rule D-9: stable, each tells any two entities apart, and for the first two there is an index.
+_PATIENTS: Final = (
+    _Term(PATIENT.patient_id_match),
+    _Term(fn.COALESCE(PATIENT.issuer_of_patient_id_match, SQL("''"))),
+)
+_NEWEST_STUDIES: Final = (
+    _Term(STUDY.study_date_day, is_descending=True),
+    _Term(STUDY.study_instance_uid),
+)
+_SERIES_OF_A_STUDY: Final = (_Term(SERIES.series_number_number), _Term(SERIES.series_instance_uid))
+_IMAGES_OF_A_SERIES: Final = (
+    _Term(INSTANCE.instance_number_number),
+    _Term(INSTANCE.sop_instance_uid),
+)
+_AS_ARRIVED: Final = {level: (_Term(TABLE[level].key),) for level in Level}
+_UIDS: Final = frozenset(UNIQUE_KEY[level] for level in Level if level is not Level.PATIENT)
+
+
+def find(
+    database: CatalogDatabase, query: Query, *, match_unknown: bool
+) -> Iterator[Sequence[Match]]:
+    """Yield the matches of a query, page by page; a page may be empty.
 
     Args:
         database: where to look.
@@ -45,20 +111,13 @@ def find(database: CatalogDatabase, query: Query, *, match_unknown: bool) -> Ite
     Raises:
         CatalogError: the database fails.
     """
-    level = query.level
-    conditions = [condition(key, match_unknown=match_unknown) for key in query.matching_keys]
-    if level is Level.PATIENT:
-        # Rule A-14: what has no unique key is no entity of this level.
-        conditions.append(PATIENT.patient_id_match.is_null(is_null=False))
-    selection = _joined(level, (TABLE[level].key,)).order_by(*_ORDER[level])
-    for expression in conditions:
-        selection = selection.where(expression)
-    with database.reading():
-        keys = array("q", (row[0] for row in selection.tuples().execute(database.peewee)))
-    for start in range(0, len(keys), _PAGE_LENGTH):
-        with database.reading():
-            page = _page(database, query, keys[start : start + _PAGE_LENGTH])
-        yield from page
+    reader = PageReader(database, query)
+    length = _FIRST_PAGE_LENGTH
+    for keys in _chunks(database, _KeySearch(query, match_unknown=match_unknown)):
+        start = 0
+        while start < len(keys):
+            yield reader.read(keys[start : start + length])
+            start, length = start + length, PAGE_LENGTH
 
 
 def locate(database: CatalogDatabase, retrieval: Retrieval) -> list[StoredInstance]:
@@ -88,13 +147,16 @@ def studies(database: CatalogDatabase) -> Iterator[StudySummary]:
         STUDY.study_description,
     )
     with database.reading():
-        selection = _joined(Level.STUDY, columns).order_by(*_ORDER[Level.STUDY])
+        selection = joined(Level.STUDY, columns).order_by(
+            *(term.ordering(is_walked=True) for term in _NEWEST_STUDIES)
+        )
         rows = list(selection.tuples().execute(database.peewee))
-    for start in range(0, len(rows), _PAGE_LENGTH):
-        page = rows[start : start + _PAGE_LENGTH]
+    for start in range(0, len(rows), PAGE_LENGTH):
+        page = rows[start : start + PAGE_LENGTH]
         keys = [row[0] for row in page]
         with database.reading():
-            modalities = distinct_below(database, SERIES.modality, Level.STUDY, keys)
+            modality = Level.SERIES, SERIES.modality.name
+            modalities = distinct_below(database, modality, Level.STUDY, keys)
             series = count_below(database, Level.SERIES, Level.STUDY, keys)
             instances = count_below(database, Level.IMAGE, Level.STUDY, keys)
         for key, uid, patient_id, patient_name, study_date, description in page:
@@ -110,19 +172,9 @@ def studies(database: CatalogDatabase) -> Iterator[StudySummary]:
             )
 
 
-def _joined(level: Level, columns: Iterable[Column | Function]) -> Select:
-    """Return a selection of columns from a level's table and those of all levels above it."""
-    selection = TABLE[level].select(*columns)
-    while level > Level.PATIENT:
-        upper = Level(level - 1)
-        selection = selection.join(TABLE[upper], on=(PARENT_KEY[level] == TABLE[upper].key))
-        level = upper
-    return selection
-
-
 def _located(database: CatalogDatabase, retrieval: Retrieval) -> Iterator[StoredInstance]:
     """Yield the instances below the entities of a retrieval."""
-    selection = _joined(Level.IMAGE, STORED_INSTANCE_COLUMNS)
+    selection = joined(Level.IMAGE, STORED_INSTANCE_COLUMNS)
     for level, values in retrieval.unique_keys.items():
         if level is Level.PATIENT:
             wanted = [normalise_text(value, UNIQUE_KEY[level].vr) for value in values]
@@ -137,115 +189,124 @@ def _located(database: CatalogDatabase, retrieval: Retrieval) -> Iterator[Stored
         yield stored_instance_of(row)
 
 
-def _page(database: CatalogDatabase, query: Query, keys: Sequence[int]) -> list[Match]:
-    """Return the matches of some entities, in the order of their keys."""
-    stored = [a for a in query.return_attributes if a.origin is Origin.STORED]
-    is_image = query.level is Level.IMAGE
-    columns = [getattr(TABLE[a.level], a.column) for a in stored]
-    key_columns = [TABLE[level].key for level in Level if level <= query.level]
-    path = [INSTANCE.path] if is_image else []
-    selection = _joined(query.level, [*key_columns, *path, *columns])
-    selection = selection.where(TABLE[query.level].key.in_(list(keys)))
-    rows = {row[len(key_columns) - 1]: row for row in selection.tuples().execute(database.peewee)}
-    keywords = [a.keyword for a in stored]
-    computed = {
-        attribute.keyword: (
-            attribute.level,
-            _computed(database, attribute, [row[attribute.level] for row in rows.values()]),
-        )
-        for attribute in query.return_attributes
-        if attribute.origin is Origin.COMPUTED
-    }
-    matches = []
-    for key in keys:
-        row = rows.get(key)
-        if row is None:
-            continue  # replaced by another instance since its key was read
-        values = dict(zip(keywords, row[len(key_columns) + len(path) :], strict=True))
-        for keyword, (level, texts) in computed.items():
-            values[keyword] = texts[row[level]]
-        matches.append(
-            Match(
-                values={keyword: text for keyword, text in values.items() if text},
-                path=row[len(key_columns)] if is_image else None,
-            )
-        )
-    return matches
+def _chunks(database: CatalogDatabase, search: "_KeySearch") -> Iterator["array[int]"]:
+    """Yield the keys of all matches, in their order, some at a time."""
+    length, last = _FIRST_CHUNK_LENGTH, None
+    while True:
+        keys = array("q")
+        with database.reading():
+            for row in search.selection(length, last).tuples().execute(database.peewee):
+                keys.append(row[0])
+                last = row[1:]
+        yield keys
+        if len(keys) < length:
+            return
+        length = _CHUNK_LENGTH
 
 
-def _computed(
-    database: CatalogDatabase, attribute: Attribute, keys: Sequence[int]
-) -> Mapping[int, str]:
-    """Return the text of a computed Attribute for some entities of its level, by their key.
+class _KeySearch:
+    """The statement that looks up the keys of a query's matches, before it is told where to go on.
 
-    Source: rules A-10, A-11.
+    Source: PS3.4 C.4.1.3.1; rules A-14, B-3, B-4, B-7.
     """
-    level = attribute.level
-    match attribute.keyword:
-        case "ModalitiesInStudy":
-            distinct = distinct_below(database, SERIES.modality, level, keys)
-        case "SOPClassesInStudy":
-            distinct = distinct_below(database, INSTANCE.sop_class_uid, level, keys)
-        case "AvailableTransferSyntaxUID":
-            distinct = distinct_below(database, INSTANCE.transfer_syntax_uid, level, keys)
+
+    def __init__(self, query: Query, *, match_unknown: bool) -> None:
+        self._level = query.level
+        self._terms = _order(query)
+        self._conditions: defaultdict[Level, list[Condition]] = defaultdict(list)
+        keys: Sequence[MatchingKey | CombinedKey] = (*query.matching_keys, *query.combined_keys)
+        for key in keys:
+            # Study by study, for so the studies can be walked in their order: a modality that none
+            # has takes tens of milliseconds at a hundred thousand, one that all have next to none.
+            expression = condition(key, match_unknown=match_unknown, study_by_study=True)
+            self._conditions[_level_of(key)].append(expression)
+        if query.level is Level.PATIENT:
+            # Rule A-14: what has no unique key is no entity of this level.
+            has_id = PATIENT.patient_id_match.is_null(is_null=False)
+            self._conditions[Level.PATIENT].append(has_id)
+        is_as_arrived = self._terms is _AS_ARRIVED[query.level]
+        self._is_walked = is_as_arrived or all(map(_is_in_index, keys))
+        self._has_uid = any(key.attribute in _UIDS for key in query.matching_keys)
+
+    def selection(self, length: int, last: Sequence[Any] | None) -> Select:
+        """Return the statement for one chunk: rows of a key and the values of the order.
+
+        Args:
+            length: the most rows that it returns.
+            last: the values of the order of the last row that is known; None for the start.
+        """
+        columns = (TABLE[self._level].key, *(term.value for term in self._terms))
+        if self._has_uid:
+            top = min([self._level, *self._conditions])
+            selection = joined(self._level, columns, top=top)
+            conditions = [each for listed in self._conditions.values() for each in listed]
+        else:
+            selection = TABLE[self._level].select(*columns)
+            conditions = self._within(self._level)
+        if last is not None:
+            conditions.append(_behind(self._terms, last))
+        if conditions:
+            selection = selection.where(*conditions)
+        orderings = (term.ordering(is_walked=self._is_walked) for term in self._terms)
+        return selection.order_by(*orderings).limit(length)
+
+    def _within(self, level: Level) -> list[Condition]:
+        """Return the conditions on the rows of a level, and as sets of keys those above it."""
+        conditions = list(self._conditions.get(level, ()))
+        if any(upper < level for upper in self._conditions):
+            upper = Level(level - 1)
+            keys = TABLE[upper].select(TABLE[upper].key).where(*self._within(upper))
+            conditions.append(PARENT_KEY[level].in_(keys))
+        return conditions
+
+
+def _is_in_index(key: MatchingKey | CombinedKey) -> bool:
+    """Tell whether what a key selects is found by walking along the index of the order."""
+    if isinstance(key, CombinedKey):
+        return False
+    if key.attribute.keyword == "StudyDate":
+        return isinstance(key.matching, Interval)
+    # Of a study that is met on the way, what is computed is looked up by its key.
+    return key.attribute.origin is Origin.COMPUTED
+
+
+def _level_of(key: MatchingKey | CombinedKey) -> Level:
+    return key.date.level if isinstance(key, CombinedKey) else key.attribute.level
+
+
+def _order(query: Query) -> tuple[_Term, ...]:
+    """Return what the matches of a query are in the order of.
+
+    Series of several studies and images of several series come as they have arrived (rule B-7): to
+    sort all there are by their numbers would help nobody.
+    """
+    match query.level:
+        case Level.PATIENT:
+            return _PATIENTS
+        case Level.STUDY:
+            return _NEWEST_STUDIES
+        case Level.SERIES if _names_one(query, UNIQUE_KEY[Level.STUDY]):
+            return _SERIES_OF_A_STUDY
+        case Level.IMAGE if _names_one(query, UNIQUE_KEY[Level.SERIES]):
+            return _IMAGES_OF_A_SERIES
         case _:
-            counts = count_below(database, _COUNTED[attribute.keyword], level, keys)
-            return {key: str(counts[key]) for key in keys}
-    return {key: "\\".join(distinct[key]) for key in keys}
+            return _AS_ARRIVED[query.level]
 
 
-_COUNTED: Final = {
-    "NumberOfPatientRelatedStudies": Level.STUDY,
-    "NumberOfPatientRelatedSeries": Level.SERIES,
-    "NumberOfPatientRelatedInstances": Level.IMAGE,
-    "NumberOfStudyRelatedSeries": Level.SERIES,
-    "NumberOfStudyRelatedInstances": Level.IMAGE,
-    "NumberOfSeriesRelatedInstances": Level.IMAGE,
-}
+def _names_one(query: Query, unique_key: Attribute) -> bool:
+    """Tell whether a query names one entity by its UID."""
+    return any(
+        key.attribute is unique_key
+        and isinstance(key.matching, UidList)
+        and len(key.matching.uids) == 1
+        for key in query.matching_keys
+    )
 
 
-def _below(
-    columns: Iterable[Column | Function], lower: Level, upper: Level, keys: Sequence[int]
-) -> Select:
-    """Return a selection from a lower level's rows under some entities of an upper level."""
-    selection = TABLE[lower].select(*columns)
-    for level in sorted((lv for lv in Level if upper < lv < lower), reverse=True):
-        child = Level(level + 1)
-        selection = selection.join(TABLE[level], on=(PARENT_KEY[child] == TABLE[level].key))
-    return selection.where(_upper_key(lower, upper).in_(list(keys)))
-
-
-def _upper_key(lower: Level, upper: Level) -> Column:
-    """Return the column, in the joined rows of a lower level, that names the upper entity."""
-    return TABLE[lower].key if lower is upper else PARENT_KEY[Level(upper + 1)]
-
-
-def distinct_below(
-    database: CatalogDatabase, column: Column, upper: Level, keys: Sequence[int]
-) -> Mapping[int, tuple[str, ...]]:
-    """Return the distinct values of a column under each of some entities, sorted, without empties.
-
-    Args:
-        database: to read from, within reading().
-        column: of SERIES or INSTANCE.
-        upper: the level of the entities.
-        keys: of the entities.
-    """
-    lower = Level.SERIES if column.source is SERIES else Level.IMAGE
-    owner = _upper_key(lower, upper)
-    selection = _below((owner, column), lower, upper, keys).distinct()
-    values: defaultdict[int, set[str]] = defaultdict(set)
-    for key, value in selection.tuples().execute(database.peewee):
-        if value:
-            values[key].add(value)
-    return {key: tuple(sorted(values[key])) for key in keys}
-
-
-def count_below(
-    database: CatalogDatabase, lower: Level, upper: Level, keys: Sequence[int]
-) -> Mapping[int, int]:
-    """Return how many rows of a lower level each of some entities has (rule A-10)."""
-    owner = _upper_key(lower, upper)
-    selection = _below((owner, fn.COUNT(TABLE[lower].key)), lower, upper, keys).group_by(owner)
-    counts = dict(selection.tuples().execute(database.peewee))
-    return {key: counts.get(key, 0) for key in keys}
+def _behind(terms: Sequence[_Term], values: Sequence[Any]) -> Condition:
+    """Return the condition that a row comes behind one with these values."""
+    *upper, (term, value) = zip(terms, values, strict=True)
+    expression = term.follows(value)
+    for term, value in reversed(upper):
+        expression = term.follows(value) | (term.equals(value) & expression)
+    return expression

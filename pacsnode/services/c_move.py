@@ -24,12 +24,14 @@ class MoveRequest:
         identifier: as it was received.
         encoding: of the presentation context.
         move_destination: the title as it was received.
+        is_relational: unique keys of upper levels may be missing.
     """
 
     model: InformationModel
     identifier: bytes
     encoding: Encoding
     move_destination: str
+    is_relational: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,9 @@ def plan_move(
 
     Source: PS3.4 C.4.2.3.1; rules E-3, E-4, E-6.
     """
-    retrieval = parse_retrieval(request.model, request.identifier, request.encoding)
+    retrieval = parse_retrieval(
+        request.model, request.identifier, request.encoding, relational=request.is_relational
+    )
     destination = remote_aes.get(normalise_ae_title(request.move_destination))
     if destination is None:
         raise DimseFailure(

@@ -14,7 +14,6 @@ from pacsnode.dicom.instance import (
     SOP_CLASS_UID_TAG,
     SOP_INSTANCE_UID_TAG,
     InstanceHeader,
-    read_instance,
 )
 from pacsnode.dicom.part10 import Received, file_header
 from pacsnode.dicom.status import DimseFailure, Status
@@ -170,7 +169,7 @@ class Reception:
 
     def _read_instance(self, data_set: Buffer) -> InstanceHeader:
         """Return what the data set says; refuse one that is not what the command says (F-6)."""
-        header = read_instance(data_set, self._received.transfer_syntax_uid)
+        header = self._keeper.reader.read(data_set, self._received.transfer_syntax_uid)
         if header.sop_class_uid != self._received.sop_class_uid:
             raise DimseFailure(
                 Status.DATA_SET_DOES_NOT_MATCH,

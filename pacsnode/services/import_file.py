@@ -57,7 +57,7 @@ def import_file(path: Path, keeper: Keeper, mode: ImportMode) -> Keeping:
         else:
             file.copy_from(path)
         # What is kept is looked at, not its source, which may change meanwhile.
-        return keeper.keep(file, _arrival(file.path))
+        return keeper.keep(file, _arrival(file.path, keeper))
 
 
 def _link(file: IncomingFile, path: Path) -> None:
@@ -96,7 +96,7 @@ def _adopt(kept_path: str, keeper: Keeper) -> Keeping:
     if keeper.file_store.has_first_name(kept_path):
         raise ImportRefused("is being received just now")
     try:
-        arrival = _arrival(path)
+        arrival = _arrival(path, keeper)
     except OSError as error:
         raise ImportRefused(f"cannot be read: {error.strerror}") from error
     if arrival.place not in places:
@@ -104,9 +104,9 @@ def _adopt(kept_path: str, keeper: Keeper) -> Keeping:
     return keeper.adopt(kept_path, arrival)
 
 
-def _arrival(path: Path) -> Arrival:
+def _arrival(path: Path, keeper: Keeper) -> Arrival:
     """Return what a file holds; refuse one that is none."""
     try:
-        return arrival_of(path)
+        return arrival_of(path, keeper.reader)
     except (Part10Error, DimseFailure) as refusal:
         raise ImportRefused(str(refusal)) from refusal

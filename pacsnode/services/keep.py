@@ -30,7 +30,7 @@ from pacsnode.catalog.records import (
     NewInstance,
     StoredInstance,
 )
-from pacsnode.dicom.instance import InstanceHeader, read_instance
+from pacsnode.dicom.instance import InstanceHeader, InstanceReader
 from pacsnode.dicom.part10 import Part10Error, read_file_meta
 from pacsnode.file_names import FilePlace
 from pacsnode.file_store import FileStore, FileStoreError, IncomingFile
@@ -133,14 +133,17 @@ class Keeper:
         file_store: where files are kept.
         catalog: where they are catalogued.
         on_duplicate: what becomes of other content under a UID that is kept.
+        reader: of what arrives, by the keys of the catalog.
     """
 
     file_store: FileStore
     catalog: Catalog
     on_duplicate: DuplicatePolicy = DuplicatePolicy.KEEP_FIRST
+    reader: InstanceReader = field(init=False, repr=False, compare=False)
     _rounds: Rounds[NewInstance, Addition] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "reader", InstanceReader(self.catalog.keys))
         object.__setattr__(self, "_rounds", Rounds(self._catalogue))
 
     def keep(self, file: IncomingFile, arrival: Arrival) -> Keeping:
@@ -306,11 +309,15 @@ def _condition_after(cause: BaseException | None, failure: FileStoreError) -> _C
     raise failure
 
 
-def arrival_of(path: Path) -> Arrival:
+def arrival_of(path: Path, reader: InstanceReader) -> Arrival:
     """Return what a DICOM file holds.
 
     It is read before it is mapped, and only mapped if it is long: a bad sector behind a map, or an
     owner who makes the file shorter meanwhile, would end the process.
+
+    Args:
+        path: of the file.
+        reader: of its data set.
 
     Raises:
         Part10Error: it is not a DICOM file.
@@ -327,7 +334,7 @@ def arrival_of(path: Path) -> Arrival:
             if length_bytes <= _LONGEST_IN_MEMORY_BYTES:
                 parts.append(part)
         if length_bytes <= _LONGEST_IN_MEMORY_BYTES:
-            header = read_instance(b"".join(parts), meta.transfer_syntax_uid)
+            header = reader.read(b"".join(parts), meta.transfer_syntax_uid)
         else:
             parts.clear()
             with (
@@ -335,7 +342,7 @@ def arrival_of(path: Path) -> Arrival:
                 memoryview(content) as view,
                 view[meta.data_set_offset :] as data_set,
             ):
-                header = read_instance(data_set, meta.transfer_syntax_uid)
+                header = reader.read(data_set, meta.transfer_syntax_uid)
         return Arrival(
             header=header,
             transfer_syntax_uid=meta.transfer_syntax_uid,

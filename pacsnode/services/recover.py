@@ -85,7 +85,7 @@ def _is_catalogued(
     """
     stored = keeper.catalog.stored_instance(place.sop_instance_uid)
     named = stored.file if stored is not None and stored.file.path == kept_path else None
-    arrival = _whole_arrival(abandoned)
+    arrival = _whole_arrival(abandoned, keeper)
     if arrival is None:
         return named is not None  # whoever sends it again heals it
     if named is not None and named.data_set_sha256 == arrival.data_set_sha256:
@@ -93,10 +93,10 @@ def _is_catalogued(
     return keeper.adopt(kept_path, arrival).path == kept_path
 
 
-def _whole_arrival(abandoned: AbandonedFile) -> Arrival | None:
+def _whole_arrival(abandoned: AbandonedFile, keeper: Keeper) -> Arrival | None:
     """Return what an abandoned file holds; None if that is not all that was written to it."""
     try:
-        arrival = arrival_of(abandoned.path)
+        arrival = arrival_of(abandoned.path, keeper.reader)
     except (Part10Error, DimseFailure):
         return None
     return arrival if abandoned.is_whole(arrival.data_set_sha256) else None

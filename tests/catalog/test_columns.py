@@ -2,7 +2,13 @@
 
 import pytest
 
-from pacsnode.catalog.columns import ColumnValue, columns_at, row_values
+from pacsnode.catalog.columns import (
+    COLUMN_ATTRIBUTES,
+    ColumnValue,
+    columns_at,
+    row_values,
+    values_of_columns,
+)
 from pacsnode.dicom.attributes import BY_KEYWORD, STORED_ATTRIBUTES
 from pacsnode.dicom.information_model import Level
 
@@ -28,7 +34,6 @@ def _row(level: Level, **values: str) -> dict[str, ColumnValue]:
         ("SeriesNumber", "007", ["007", 7.0]),
         ("SeriesNumber", "7th", ["7th", None]),
         ("PatientWeight", "1e1", ["1e1", 10.0]),
-        ("OtherPatientNames", "A\\B", ["A\\B"]),
     ],
 )
 def test_a_value_is_kept_beside_what_is_matched(
@@ -53,8 +58,27 @@ def test_a_row_without_values_has_every_column_empty(level: Level) -> None:
     assert set(row.values()) == {None}
 
 
-def test_every_stored_attribute_has_a_column_of_its_own() -> None:
-    """No two Attributes share a column, whatever the level."""
+@pytest.mark.parametrize("level", Level)
+def test_the_values_of_one_attribute_are_those_of_its_row(level: Level) -> None:
+    """What is filled in later is what the first instance would have written."""
+    for attribute in COLUMN_ATTRIBUTES[level]:
+        row = _row(level, **{attribute.keyword: "20200115"})
+        values = values_of_columns(attribute, "20200115")
+        assert values == {name: row[name] for name in values}
+        assert {name for name in row if row[name] is not None} <= {*values}
+
+
+def test_every_attribute_that_may_have_columns_has_its_own() -> None:
+    """No two Attributes share a column, whatever the level; the others are not in columns."""
     names = [name for level in Level for name, _ in columns_at(level)]
     assert len(names) == len(set(names))
-    assert {attribute.column for attribute in STORED_ATTRIBUTES} <= {*names}
+    assert {attribute.column for attribute in STORED_ATTRIBUTES if attribute.column} <= {*names}
+
+
+@pytest.mark.parametrize("level", Level)
+def test_what_has_columns_has_one_text_value_and_can_be_matched(level: Level) -> None:
+    """An Attribute with several values, items or binary numbers is kept otherwise."""
+    for attribute in COLUMN_ATTRIBUTES[level]:
+        assert attribute.is_matched
+        assert not attribute.is_multiple
+        assert attribute.vr not in {"SQ", "US", "UL"}

@@ -1,5 +1,6 @@
 """The schema: made, upgraded and refused; and the same as the tables that the code uses."""
 
+import json
 import re
 import sqlite3
 from contextlib import closing
@@ -10,7 +11,13 @@ import pytest
 from pacsnode.catalog import Catalog, migrations
 from pacsnode.catalog.columns import columns_at
 from pacsnode.catalog.database import CatalogDatabase, execute
-from pacsnode.catalog.models import STRUCTURE, TABLE_NAME
+from pacsnode.catalog.models import (
+    INCONSISTENCY,
+    KEY_SET,
+    SCHEMA_VERSION,
+    STRUCTURE,
+    TABLE_NAME,
+)
 from pacsnode.catalog.records import CatalogError
 from pacsnode.dicom.information_model import Level
 from tests.catalog.rows import add, unique_keys
@@ -66,9 +73,14 @@ def test_the_schema_has_the_columns_that_the_code_uses(
 
 
 def test_the_schema_has_no_other_tables(catalog: Catalog, path: Path) -> None:
-    """Beside the entity tree there is the schema's version, and nothing else."""
+    """Beside the entity tree there are those of models.py, with their columns, and no others."""
     assert catalog
-    assert {*_columns(path)} == {*TABLE_NAME.values(), "schema_version"}
+    others = {
+        str(table.__name__): {*table._columns} for table in (SCHEMA_VERSION, KEY_SET, INCONSISTENCY)
+    }
+    columns = _columns(path)
+    assert {*columns} == {*TABLE_NAME.values(), *others}
+    assert {name: {*columns[name]} for name in others} == others
 
 
 def test_the_first_schema_is_frozen(url: str, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,7 +89,7 @@ def test_the_first_schema_is_frozen(url: str, path: Path, monkeypatch: pytest.Mo
     _restore(_SCHEMA_1, frozen)
     monkeypatch.setattr(migrations, "_STEPS", migrations._STEPS[:1])
     monkeypatch.setattr(migrations, "NEWEST", 1)
-    Catalog(url).close()
+    assert Catalog.upgrade(url) == (0, 1)
     assert _schema(path) == _schema(frozen)
 
 
@@ -88,6 +100,37 @@ def test_a_catalog_of_the_first_schema_is_upgraded_with_its_rows(url: str, path:
     catalog = Catalog(url)
     assert unique_keys(catalog, Level.STUDY, PatientName="example*") == ["1.2.1"]
     assert add(catalog, PatientID="EX1", StudyInstanceUID="1.2.1").has_other_patient is False
+    catalog.close()
+
+
+def test_what_had_columns_of_its_own_keeps_its_values(url: str, path: Path) -> None:
+    """Texts of columns that are dropped are among the further values, ready to be matched."""
+    _restore(_SCHEMA_1, path)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE patient SET other_patient_names = 'A^B\\C'")
+        connection.execute(
+            "UPDATE study SET other_study_numbers = '07\\8', admitting_diagnoses_description = 'D',"
+            " name_of_physicians_reading_study = ''"
+        )
+    Catalog.upgrade(url)
+    with closing(sqlite3.connect(path)) as connection:
+        rows = connection.execute(
+            "SELECT patient.further, study.further FROM patient, study"
+        ).fetchall()
+    names = [["A^B", "a^b", "a^b", "", ""], ["C", "c", "c", "", ""]]
+    assert [tuple(map(json.loads, row)) for row in rows] == [
+        ({"00101001": names}, {"00081080": ["D"], "00201070": [["07", 7], ["8", 8]]})
+    ]
+
+
+def test_what_was_there_before_the_upgrade_is_to_be_reindexed(url: str, path: Path) -> None:
+    """Rows of schema 1 were made with other keys than there are now."""
+    _restore(_SCHEMA_1, path)
+    Catalog.upgrade(url)
+    catalog = Catalog(url)
+    add(catalog, SOPInstanceUID="1.4.99")
+    assert (catalog.reindex_state().pending, catalog.reindex_state().total) == (1, 2)
+    assert [pending.file.path for pending in catalog.pending_instances(0, 9)] == ["studies/1.4.1"]
     catalog.close()
 
 

@@ -2,19 +2,21 @@
 
 import pytest
 
-from pacsnode.catalog import Catalog
+from pacsnode.catalog import Catalog, search
 from pacsnode.catalog.conditions import condition
 from pacsnode.catalog.database import CatalogDatabase
 from pacsnode.catalog.models import PARENT_KEY, TABLE
+from pacsnode.catalog.search import _KeySearch
 from pacsnode.dicom.attributes import ATTRIBUTES, BY_KEYWORD, KeyType
-from pacsnode.dicom.identifier import MatchingKey, Retrieval
 from pacsnode.dicom.information_model import (
     PATIENT_ROOT,
     STUDY_ROOT,
     InformationModel,
     Level,
 )
-from pacsnode.dicom.matching import parse_matching_key
+from pacsnode.dicom.matching_keys import parse_matching_key
+from pacsnode.dicom.query import MatchingKey, Retrieval
+from pacsnode.dicom.values import ItemElement
 from tests.catalog.rows import add, add_all, found, new_instance, query, unique_keys
 
 _VALUE = {
@@ -261,13 +263,174 @@ def test_series_and_images_come_in_order_of_their_numbers(catalog: Catalog) -> N
     for number in ("10", "2", "1"):
         add(
             catalog,
+            StudyInstanceUID="1.2.1",
             SeriesInstanceUID=f"1.3.{number}",
             SOPInstanceUID=f"1.4.{number}",
             SeriesNumber=number,
+        )
+        add(
+            catalog,
+            StudyInstanceUID="1.2.1",
+            SeriesInstanceUID="1.3.1",
+            SOPInstanceUID=f"1.5.{number}",
             InstanceNumber=number,
         )
-    assert unique_keys(catalog, Level.SERIES) == ["1.3.1", "1.3.2", "1.3.10"]
-    assert unique_keys(catalog, Level.IMAGE) == ["1.4.1", "1.4.2", "1.4.10"]
+    study = {"StudyInstanceUID": "1.2.1"}
+    assert unique_keys(catalog, Level.SERIES, **study) == ["1.3.1", "1.3.2", "1.3.10"]
+    series = {**study, "SeriesInstanceUID": "1.3.1"}
+    images = unique_keys(catalog, Level.IMAGE, **series)
+    assert images == ["1.4.1", "1.5.1", "1.5.2", "1.5.10"]
+
+
+def test_images_of_many_series_come_as_they_have_arrived(catalog: Catalog) -> None:
+    """A relational query has a stable order, too, but sorts nothing (B-7, D-9)."""
+    for number in ("3", "1", "2"):
+        add(catalog, SeriesNumber=number, InstanceNumber=number, SOPInstanceUID=f"1.4.{number}")
+    assert unique_keys(catalog, Level.IMAGE) == ["1.4.3", "1.4.1", "1.4.2"]
+    assert [each["SeriesNumber"] for each in found(catalog, Level.SERIES, SeriesNumber="")] == [
+        "3",
+        "1",
+        "2",
+    ]
+
+
+def test_studies_without_a_date_come_last(catalog: Catalog) -> None:
+    """The newest studies are first, those of a day by their UID (D-9)."""
+    for uid, date in (("1.2.3", None), ("1.2.5", "20200115"), ("1.2.4", "20200116")):
+        add(catalog, StudyInstanceUID=uid, StudyDate=date)
+    add(catalog, StudyInstanceUID="1.2.1", StudyDate="20200115")
+    add(catalog, StudyInstanceUID="1.2.2", StudyDate="no date")
+    assert unique_keys(catalog, Level.STUDY) == ["1.2.4", "1.2.1", "1.2.5", "1.2.2", "1.2.3"]
+
+
+@pytest.mark.parametrize("chunk_length", [1, 2, 3, 5])
+@pytest.mark.parametrize(
+    ("level", "keys"),
+    [
+        (Level.PATIENT, {}),
+        (Level.PATIENT, {"PatientName": "*"}),
+        (Level.PATIENT, {"PatientID": "EX*"}),
+        (Level.STUDY, {}),
+        (Level.STUDY, {"StudyDate": "20200115-"}),
+        (Level.STUDY, {"PatientName": "*EXAMPLE*"}),
+        (Level.SERIES, {"StudyInstanceUID": "1.2.0"}),
+        (Level.SERIES, {"Modality": "CT"}),
+        (Level.IMAGE, {}),
+        (Level.IMAGE, {"StudyInstanceUID": "1.2.0", "SeriesInstanceUID": "1.3.0"}),
+        (Level.IMAGE, {"PatientName": "*EXAMPLE*"}),
+    ],
+)
+def test_a_chunk_goes_on_where_the_one_before_has_ended(
+    catalog: Catalog,
+    monkeypatch: pytest.MonkeyPatch,
+    level: Level,
+    keys: dict[str, str],
+    chunk_length: int,
+) -> None:
+    """However few keys are read at a time, the answers and their order are the same (D-9)."""
+    for at in range(8):
+        add(
+            catalog,
+            PatientID=f"EX{at % 4}",
+            IssuerOfPatientID="ONE" if at % 3 == 0 else None,
+            PatientName="Example^Emma",
+            StudyInstanceUID=f"1.2.{at % 6}",
+            StudyDate=(None, "20200115", "20200116")[at % 3],
+            SeriesInstanceUID=f"1.3.{at}",
+            SeriesNumber=(None, "1", "x", "2")[at % 4],
+            Modality="CT",
+        )
+        for number in (None, "1", "1", "2", "x"):
+            add(
+                catalog,
+                StudyInstanceUID="1.2.0",
+                SeriesInstanceUID=f"1.3.{at % 4}",
+                SeriesNumber=str(at % 2),
+                InstanceNumber=number,
+            )
+    expected = unique_keys(catalog, level, PATIENT_ROOT, **keys)
+    assert len(expected) > 3
+    monkeypatch.setattr(search, "_FIRST_CHUNK_LENGTH", chunk_length)
+    monkeypatch.setattr(search, "_CHUNK_LENGTH", chunk_length)
+    assert unique_keys(catalog, level, PATIENT_ROOT, **keys) == expected
+
+
+def test_the_first_page_is_short(catalog: Catalog) -> None:
+    """The first answer waits for few others, and the statement of a page is the same for many."""
+    add_all(catalog, (new_instance() for _ in range(250)))
+    pages = catalog.find(query(Level.STUDY, StudyInstanceUID=""))
+    assert [len(page) for page in pages] == [20, 200, 30]
+
+
+@pytest.mark.parametrize(
+    ("level", "keys", "expected"),
+    [
+        (Level.SERIES, {"PatientName": "EXAMPLE*"}, ["1.3.1", "1.3.2"]),
+        (Level.SERIES, {"PatientName": "EXAMPLE*", "Modality": "MR"}, ["1.3.2"]),
+        (Level.SERIES, {"StudyDate": "20200116", "Modality": "CT"}, ["1.3.3"]),
+        (Level.IMAGE, {"PatientID": "EX1", "StudyDate": "20200115"}, ["1.4.1", "1.4.2"]),
+        (Level.IMAGE, {"Modality": "CT", "InstanceNumber": "3"}, ["1.4.3"]),
+        (Level.IMAGE, {"ModalitiesInStudy": "MR"}, ["1.4.1", "1.4.2"]),
+        (Level.IMAGE, {"SeriesInstanceUID": "1.3.2", "PatientName": "*EMMA"}, ["1.4.2"]),
+        (Level.IMAGE, {"SeriesInstanceUID": "1.3.2", "PatientName": "*OTTO"}, []),
+        (Level.STUDY, {"PatientName": "OTHER*", "ModalitiesInStudy": "CT"}, ["1.2.2"]),
+    ],
+)
+def test_keys_of_any_levels_are_combined(
+    catalog: Catalog, level: Level, keys: dict[str, str], expected: list[str]
+) -> None:
+    """A relational query is a full join: each key holds for its own entity (B-4, B-7)."""
+    emma = {"PatientID": "EX1", "PatientName": "Example^Emma", "StudyDate": "20200115"}
+    otto = {"PatientID": "EX2", "PatientName": "Other^Otto", "StudyDate": "20200116"}
+    for number, (values, study, modality) in enumerate(
+        ((emma, "1.2.1", "CT"), (emma, "1.2.1", "MR"), (otto, "1.2.2", "CT")), start=1
+    ):
+        add(
+            catalog,
+            **values,
+            StudyInstanceUID=study,
+            SeriesInstanceUID=f"1.3.{number}",
+            SOPInstanceUID=f"1.4.{number}",
+            Modality=modality,
+            InstanceNumber=str(number),
+        )
+    assert unique_keys(catalog, level, **keys) == expected
+
+
+def test_values_without_columns_are_returned(catalog: Catalog) -> None:
+    """Text, sequences and numbers in binary come back as they were, of all levels (D-5, D-8)."""
+    code = {0x00080100: ItemElement("SH", "1"), 0x00080104: ItemElement("LO", "eins")}
+    values = {
+        "OtherPatientNames": "Example^Em\\Muster^Emma",
+        "ProcedureCodeSequence": (code,),
+        "RequestingService": "Ward",
+        "PatientPosition": "HFS",
+        "Rows": "512",
+    }
+    add(catalog, StudyInstanceUID="1.2.1", SeriesInstanceUID="1.3.1", **values)
+    add(catalog, StudyInstanceUID="1.2.2")
+    keys = dict.fromkeys(values, "")
+    image = {"StudyInstanceUID": "1.2.1", "SeriesInstanceUID": "1.3.1"}
+    assert found(catalog, Level.IMAGE, **image, **keys) == [{**image, **values}]
+    (nothing,) = found(catalog, Level.STUDY, StudyInstanceUID="1.2.2", ProcedureCodeSequence="")
+    assert nothing == {"StudyInstanceUID": "1.2.2"}
+
+
+def test_anatomic_regions_of_a_study_are_those_of_its_instances(catalog: Catalog) -> None:
+    """Each distinct item is there once, whatever instance it is of (A-8)."""
+    regions = [
+        {0x00080100: ItemElement("SH", value), 0x00080104: ItemElement("LO", meaning)}
+        for value, meaning in (("T-1", "Head"), ("T-2", "Neck"))
+    ]
+    for items in ((regions[1],), (regions[0], regions[1]), ()):
+        add(catalog, StudyInstanceUID="1.2.1", AnatomicRegionSequence=items)
+    add(catalog, StudyInstanceUID="1.2.2")
+    keyword = "AnatomicRegionsInStudyCodeSequence"
+    both = found(catalog, Level.STUDY, StudyInstanceUID="", **{keyword: ""})
+    assert both == [
+        {"StudyInstanceUID": "1.2.1", keyword: tuple(regions)},
+        {"StudyInstanceUID": "1.2.2"},
+    ]
 
 
 def test_more_matches_than_a_page_are_complete_and_in_order(catalog: Catalog) -> None:
@@ -285,17 +448,17 @@ def test_more_matches_than_a_page_are_complete_and_in_order(catalog: Catalog) ->
             for number in range(450, 0, -1)
         ),
     )
-    assert unique_keys(catalog, Level.IMAGE, StudyInstanceUID="1.2.1") == expected
+    series = {"StudyInstanceUID": "1.2.1", "SeriesInstanceUID": "1.3.1"}
+    assert unique_keys(catalog, Level.IMAGE, **series) == expected
 
 
 def test_what_is_added_meanwhile_is_not_in_the_answer(catalog: Catalog) -> None:
-    """The matches are those of the moment of the first one: no snapshot is torn (D-9)."""
-    for _ in range(3):
-        add(catalog)
-    matches = catalog.find(query(Level.STUDY, StudyInstanceUID=""))
-    next(matches)
+    """Keys that were read together are those of one moment (D-9)."""
+    add_all(catalog, (new_instance() for _ in range(30)))
+    pages = catalog.find(query(Level.STUDY, StudyInstanceUID=""))
+    first = next(pages)
     add(catalog)
-    assert len(list(matches)) == 2
+    assert len(first) + sum(map(len, pages)) == 30
 
 
 def test_between_two_pages_a_writer_is_not_held_up(catalog: Catalog) -> None:
@@ -311,19 +474,21 @@ def test_an_entity_that_goes_while_it_is_asked_for_is_left_out(catalog: Catalog)
     """An instance replaced by one of another study takes its empty study out of the answer."""
     instances = [new_instance(StudyInstanceUID=f"1.2.{number}") for number in range(201)]
     add_all(catalog, instances)
-    matches = catalog.find(query(Level.STUDY, StudyInstanceUID=""))
-    first = next(matches).values["StudyInstanceUID"]
+    pages = catalog.find(query(Level.STUDY, StudyInstanceUID=""))
+    first = next(pages)
     last = max(instances, key=lambda instance: instance.header.study_instance_uid)
-    newcomer = new_instance(SOPInstanceUID=last.header.sop_instance_uid, StudyInstanceUID=first)
+    newcomer = new_instance(
+        SOPInstanceUID=last.header.sop_instance_uid, StudyInstanceUID=str(first[0].values[0])
+    )
     catalog.replace(newcomer, last.file)
-    assert len(list(matches)) == 199
+    assert len(first) + sum(map(len, pages)) == 200
 
 
 def test_only_an_image_has_a_path(catalog: Catalog) -> None:
     """A match of IMAGE level names its file; one of SERIES level names none."""
     add(catalog, SOPInstanceUID="1.4.1")
-    (image,) = catalog.find(query(Level.IMAGE, SOPInstanceUID=""))
-    (series,) = catalog.find(query(Level.SERIES, SeriesInstanceUID=""))
+    ((image,),) = catalog.find(query(Level.IMAGE, SOPInstanceUID=""))
+    ((series,),) = catalog.find(query(Level.SERIES, SeriesInstanceUID=""))
     assert (image.path, series.path) == ("studies/1.4.1", None)
 
 
@@ -469,6 +634,105 @@ def test_what_is_below_an_entity_uses_an_index(catalog: Catalog, database: Catal
     for level, column in PARENT_KEY.items():
         statement = TABLE[level].select(TABLE[level].key).where(column == 1)
         assert "USING" in _explained(database, statement)
+
+
+@pytest.mark.parametrize(
+    ("level", "keys", "searched"),
+    [
+        (Level.PATIENT, {"PatientID": "EX1"}, "patient_identity"),
+        (Level.PATIENT, {"PatientName": "EXAMPLE*"}, "patient_name_folded"),
+        (Level.STUDY, {"StudyInstanceUID": "1.2.1"}, "study_uid"),
+        (Level.STUDY, {"PatientID": "EX1"}, "patient_identity study_patient"),
+        (Level.STUDY, {"PatientName": "EXAMPLE*"}, "patient_name_folded study_patient"),
+        (Level.STUDY, {"AccessionNumber": "ACC1"}, "study_accession_number"),
+        (Level.STUDY, {"AccessionNumber": "ACC*"}, "study_accession_number"),
+        (Level.STUDY, {"StudyID": "S1"}, "study_id"),
+        (Level.STUDY, {"StudyDate": "20200101-20200131"}, "study_date"),
+        (Level.STUDY, {"StudyDate": "20200115", "PatientName": "E*"}, "patient_name_folded"),
+        (Level.STUDY, {"StudyDate": "20200115", "StudyDescription": "*x*"}, "study_date"),
+        (Level.STUDY, {"StudyDate": "20200115", "ModalitiesInStudy": "MR"}, "study_date series_"),
+        (Level.SERIES, {"StudyInstanceUID": "1.2.1"}, "study_uid series_"),
+        (Level.SERIES, {"StudyInstanceUID": "1.2.1", "PatientName": "*X*"}, "study_uid series_"),
+        (
+            Level.IMAGE,
+            {"StudyInstanceUID": "1.2.1", "SeriesInstanceUID": "1.3.1"},
+            "study_uid series_uid instance_series",
+        ),
+        (Level.IMAGE, {"SOPInstanceUID": "1.4.1"}, "instance_uid"),
+        (Level.IMAGE, {"PatientID": "EX1"}, "patient_identity study_patient instance_series"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else None,
+)
+def test_what_can_be_looked_up_is_not_scanned_for(
+    catalog: Catalog, database: CatalogDatabase, level: Level, keys: dict[str, str], searched: str
+) -> None:
+    """The statement that finds the matches searches by these indexes, and scans no table."""
+    add(catalog)
+    keys_of = _KeySearch(query(level, PATIENT_ROOT, **keys), match_unknown=False)
+    for last in (None, (1,) * len(keys_of._terms)):
+        plan = _explained(database, keys_of.selection(1_000, last))
+        assert "SCAN" not in plan
+        for index in searched.split():
+            assert f"INDEX {index}" in plan
+
+
+@pytest.mark.parametrize(
+    ("level", "keys"),
+    [
+        (Level.PATIENT, {}),
+        (Level.STUDY, {}),
+        (Level.STUDY, {"StudyDate": "20200101-20200131"}),
+        (Level.STUDY, {"ModalitiesInStudy": "MR"}),
+        (Level.STUDY, {"SOPClassesInStudy": "1.2.3"}),
+        (Level.IMAGE, {}),
+        (Level.IMAGE, {"SOPClassUID": "1.2.3"}),
+        (Level.IMAGE, {"InstanceNumber": "1"}),
+    ],
+)
+@pytest.mark.parametrize("is_continued", [False, True])
+def test_a_list_of_all_is_read_in_the_order_of_an_index(
+    catalog: Catalog,
+    database: CatalogDatabase,
+    level: Level,
+    keys: dict[str, str],
+    is_continued: bool,  # noqa: FBT001
+) -> None:
+    """The first of all studies are there at once: nothing is sorted before (D-9)."""
+    add(catalog)
+    last = {Level.PATIENT: ("EX1", ""), Level.STUDY: (20200115, "1.2.1"), Level.IMAGE: (1,)}[level]
+    search_of_keys = _KeySearch(query(level, PATIENT_ROOT, **keys), match_unknown=False)
+    statement = search_of_keys.selection(1_000, last if is_continued else None)
+    assert "TEMP B-TREE" not in _explained(database, statement)
+
+
+def test_a_name_looked_for_in_the_middle_scans_patients_only(
+    catalog: Catalog, database: CatalogDatabase
+) -> None:
+    """What no index helps with is done once for each patient, not for each study."""
+    add(catalog)
+    asked = query(Level.STUDY, PatientName="*EMMA*", StudyDate="20200101-20201231")
+    plan = _explained(database, _KeySearch(asked, match_unknown=False).selection(1_000, None))
+    assert plan.count("SCAN") == 1
+    assert "INDEX study_patient" in plan
+
+
+@pytest.mark.parametrize("level", list(Level))
+def test_a_page_is_read_by_keys(catalog: Catalog, database: CatalogDatabase, level: Level) -> None:
+    """Rows, and what is counted and collected below them, are searched for, not scanned for."""
+    add(catalog)
+    attributes = [a for a in ATTRIBUTES if a.level <= level]
+    asked = query(level, PATIENT_ROOT, **{a.keyword: "" for a in attributes})
+    statements: list[str] = []
+    with database.reading():
+        database.peewee.connection().set_trace_callback(statements.append)
+    list(search.find(database, asked, match_unknown=False))
+    with database.reading():
+        database.peewee.connection().set_trace_callback(None)
+        for statement in statements:
+            rows = database.peewee.execute_sql(f"EXPLAIN QUERY PLAN {statement}").fetchall()
+            plan = "\n".join(row[-1] for row in rows)
+            assert "SCAN" not in plan or "ORDER BY" in statement
+    assert len(statements) > 1
 
 
 def _plan(database: CatalogDatabase, keyword: str, text: str) -> str:

@@ -11,6 +11,7 @@ from pacsnode.dicom.status import DimseFailure
 from pacsnode.dicom.transfer_syntax import Encoding, encoding_of
 from pacsnode.services.c_find import FindRequest, Found, find
 from pacsnode.services.keep import Keeper
+from tests.catalog.rows import add_all, new_instance
 from tests.support.archive import send
 from tests.support.instances import ct_data_set, encoded
 
@@ -24,6 +25,10 @@ _STUDY_KEY = b"\x20\x00\x0d\x00\x00\x00\x00\x00"
 def _find(keeper: Keeper, identifier: bytes, limit: int = 0) -> Found:
     request = FindRequest(STUDY_ROOT, identifier, _IMPLICIT, "PACS")
     return find(request, keeper.catalog, keeper.file_store, result_limit=limit)
+
+
+def _answers(keeper: Keeper, identifier: bytes, limit: int = 0) -> list[bytes]:
+    return [answer for page in _find(keeper, identifier, limit).pages for answer in page]
 
 
 def _values(identifier: bytes, encoding: Encoding = _IMPLICIT) -> dict[int, bytes]:
@@ -41,7 +46,7 @@ def _image_query(study_instance_uid: str, series_instance_uid: str) -> bytes:
 
 def test_no_match_is_no_answer(keeper: Keeper) -> None:
     """No Pending at all (B-8)."""
-    assert list(_find(keeper, _LEVEL_STUDY + _STUDY_KEY).identifiers) == []
+    assert _answers(keeper, _LEVEL_STUDY + _STUDY_KEY) == []
 
 
 def test_each_match_is_one_answer(keeper: Keeper) -> None:
@@ -49,7 +54,7 @@ def test_each_match_is_one_answer(keeper: Keeper) -> None:
     first = encoded(ct_data_set())
     send(first, keeper)
     send(encoded(ct_data_set(StudyInstanceUID=first.study_instance_uid)), keeper)
-    (identifier,) = _find(keeper, _LEVEL_STUDY + _STUDY_KEY).identifiers
+    (identifier,) = _answers(keeper, _LEVEL_STUDY + _STUDY_KEY)
     values = _values(identifier)
     assert values[0x0020000D].rstrip(b"\0").decode() == first.study_instance_uid
     assert values[0x00080054] == b"PACS"
@@ -61,7 +66,7 @@ def test_an_answer_has_the_encoding_of_the_request(keeper: Keeper) -> None:
     send(encoded(ct_data_set()), keeper)
     identifier = b"\x08\x00\x52\x00CS\x06\x00STUDY \x20\x00\x0d\x00UI\x00\x00"
     request = FindRequest(STUDY_ROOT, identifier, _EXPLICIT, "PACS")
-    (answer,) = find(request, keeper.catalog, keeper.file_store).identifiers
+    ((answer,),) = find(request, keeper.catalog, keeper.file_store).pages
     assert _values(answer, _EXPLICIT)[0x00080052] == b"STUDY "
 
 
@@ -70,9 +75,9 @@ def test_an_instance_whose_file_is_gone_is_unavailable(keeper: Keeper) -> None:
     instance = encoded(ct_data_set())
     path = send(instance, keeper).keeping.path
     query = _image_query(instance.study_instance_uid, instance.series_instance_uid)
-    (before,) = _find(keeper, query).identifiers
+    (before,) = _answers(keeper, query)
     keeper.file_store.remove(path)
-    (after,) = _find(keeper, query).identifiers
+    (after,) = _answers(keeper, query)
     assert _values(before)[0x00080056] == b"ONLINE"
     assert _values(after)[0x00080056] == b"UNAVAILABLE "
 
@@ -82,10 +87,10 @@ def test_more_matches_than_the_limit_end_in_a700(keeper: Keeper, limit: int, giv
     """After that many answers, and never with Success (D-34)."""
     for _ in range(3):
         send(encoded(ct_data_set()), keeper)
-    answers = _find(keeper, _LEVEL_STUDY + _STUDY_KEY, limit).identifiers
-    assert len([next(answers) for _ in range(given)]) == given
+    pages = _find(keeper, _LEVEL_STUDY + _STUDY_KEY, limit).pages
+    assert len(next(pages)) == given
     with pytest.raises(DimseFailure) as refusal:
-        next(answers)
+        next(pages)
     assert (refusal.value.status, refusal.value.comment) == (0xA700, f"limit of {limit} reached")
 
 
@@ -93,7 +98,17 @@ def test_as_many_matches_as_the_limit_are_given(keeper: Keeper) -> None:
     """The limit is no refusal by itself (D-34)."""
     for _ in range(2):
         send(encoded(ct_data_set()), keeper)
-    assert len(list(_find(keeper, _LEVEL_STUDY + _STUDY_KEY, 2).identifiers)) == 2
+    assert len(_answers(keeper, _LEVEL_STUDY + _STUDY_KEY, 2)) == 2
+
+
+def test_the_limit_may_be_where_a_page_ends(keeper: Keeper) -> None:
+    """A limit that is reached with the last answer of a page holds for the next page (D-34)."""
+    add_all(keeper.catalog, (new_instance() for _ in range(21)))
+    pages = _find(keeper, _LEVEL_STUDY + _STUDY_KEY, 20).pages
+    assert len(next(pages)) == 20
+    with pytest.raises(DimseFailure) as refusal:
+        list(map(len, pages))
+    assert refusal.value.status == 0xA700
 
 
 def test_a_bad_identifier_is_refused_before_any_answer(keeper: Keeper) -> None:
@@ -110,5 +125,5 @@ def test_a_failing_catalog_is_answered_with_c002(keeper: Keeper, tmp_path: Path)
         other.execute("ALTER TABLE study RENAME TO gone")
     other.close()
     with pytest.raises(DimseFailure) as refusal:
-        list(_find(keeper, _LEVEL_STUDY + _STUDY_KEY).identifiers)
+        _answers(keeper, _LEVEL_STUDY + _STUDY_KEY)
     assert refusal.value.status == 0xC002

@@ -2,7 +2,9 @@
 
 import errno
 import os
-from collections.abc import Sequence
+import struct
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +12,13 @@ import pytest
 
 from pacsnode.catalog.catalog import Catalog
 from pacsnode.catalog.records import Addition, CatalogError, NewInstance
+from pacsnode.dicom.attributes import BY_KEYWORD, Keys, extra_key
 from pacsnode.dicom.data_elements import Buffer
+from pacsnode.dicom.identifier import parse_query
+from pacsnode.dicom.information_model import STUDY_ROOT, Level
 from pacsnode.dicom.part10 import file_header
 from pacsnode.dicom.status import DimseFailure
+from pacsnode.dicom.transfer_syntax import IMPLICIT_VR_LITTLE_ENDIAN, encoding_of
 from pacsnode.file_store import FileStore
 from pacsnode.services.c_store import Reception, StoreRequest
 from pacsnode.services.keep import DuplicatePolicy, Keeper
@@ -73,6 +79,56 @@ def test_a_data_set_may_be_any_buffer(keeper: Keeper, kind: type) -> None:
     response = store(store_request(instance), kind(instance.encoded_data_set), keeper)
     kept = keeper.file_store.path(response.keeping.path).read_bytes()
     assert kept.endswith(instance.encoded_data_set)
+
+
+def _raw(tag: int, value: bytes) -> bytes:
+    """An element in Implicit VR Little Endian."""
+    return struct.pack("<HHL", tag >> 16, tag & 0xFFFF, len(value)) + value
+
+
+@pytest.mark.parametrize("level", [Level.PATIENT, Level.STUDY, Level.SERIES, Level.IMAGE])
+def test_an_instance_whose_sequence_is_damaged_is_kept(keeper: Keeper, level: Level) -> None:
+    """Byte for byte, and catalogued without that Attribute (F-7, F-10, F-25)."""
+    keyword = {
+        Level.PATIENT: "OtherPatientIDsSequence",
+        Level.STUDY: "ProcedureCodeSequence",
+        Level.SERIES: "RequestAttributesSequence",
+        Level.IMAGE: "ConceptNameCodeSequence",
+    }[level]
+    instance = encoded(ct_data_set(PatientID="EX1"), IMPLICIT_VR_LITTLE_ENDIAN)
+    damaged = instance.encoded_data_set + _raw(BY_KEYWORD[keyword].tag, b"no items")
+    response = send(replace(instance, encoded_data_set=damaged), keeper)
+    assert response.status == 0x0000
+    assert keeper.file_store.path(response.keeping.path).read_bytes().endswith(damaged)
+    assert _count(keeper.catalog, {0x0020000D: b"", 0x00100020: b"EX1 "}) == 1
+
+
+def _count(catalog: Catalog, elements: Mapping[int, bytes]) -> int:
+    """How many studies match."""
+    identifier = {0x00080052: b"STUDY ", **elements}
+    query = parse_query(
+        STUDY_ROOT,
+        b"".join(_raw(tag, value) for tag, value in sorted(identifier.items())),
+        encoding_of(IMPLICIT_VR_LITTLE_ENDIAN),
+        keys=catalog.keys,
+    )
+    return sum(len(page) for page in catalog.find(query))
+
+
+def test_an_extra_key_is_catalogued_from_now_on(tmp_path: Path) -> None:
+    """It is read by the keys of the catalog, and matched."""
+    kvp = extra_key(Level.STUDY, tag=0x00180060)
+    private = extra_key(Level.STUDY, tag=0x0019000C, vr="LO", private_creator="MADE UP")
+    data_set = ct_data_set(KVP=120)
+    data_set.private_block(0x0019, "MADE UP", create=True).add_new(0x0C, "LO", "seven")
+    catalog = Catalog(f"sqlite:///{tmp_path}/catalog.sqlite", Keys([kvp, private]))
+    with closing(FileStore(tmp_path / "storage")) as file_store, closing(catalog):
+        assert send(encoded(data_set), Keeper(file_store, catalog)).status == 0x0000
+        creator = {0x0020000D: b"", 0x00190042: b"MADE UP "}
+        assert _count(catalog, {0x0020000D: b"", 0x00180060: b"120 "}) == 1
+        assert _count(catalog, {0x0020000D: b"", 0x00180060: b"121 "}) == 0
+        assert _count(catalog, {**creator, 0x0019420C: b"sev*"}) == 1
+        assert _count(catalog, {**creator, 0x0019420C: b"nine"}) == 0
 
 
 # --- piece by piece

@@ -5,6 +5,7 @@ import os
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ import pytest
 from pacsnode.catalog.catalog import Catalog
 from pacsnode.catalog.records import Addition, CatalogError, NewInstance
 from pacsnode.dicom.data_elements import Buffer
-from pacsnode.dicom.instance import InstanceHeader
+from pacsnode.dicom.information_model import Level
+from pacsnode.dicom.instance import InstanceHeader, InstanceReader
 from pacsnode.file_store import FileStoreError
 from pacsnode.services import keep
 from pacsnode.services.import_file import ImportMode, ImportRefused, import_file
@@ -220,7 +222,7 @@ def test_a_file_that_is_being_received_is_left_to_its_writer(
     source = write_instance(instance, tmp_path / "a.dcm")
     with keeper.file_store.incoming() as file:
         file.copy_from(source)
-        arrival = arrival_of(source)
+        arrival = arrival_of(source, keeper.reader)
         path = keeper.file_store.path(file.keep(arrival.place, arrival.data_set_sha256))
         with pytest.raises(ImportRefused, match="being received"):
             import_file(path, keeper, ImportMode.LINK)
@@ -269,13 +271,13 @@ def test_a_linked_file_that_gets_shorter_meanwhile_is_no_crash(
 ) -> None:
     """Its owner may write it anew at any moment; a map of it would end the process."""
     path = write_instance(encoded(ct_data_set()), tmp_path / "a.dcm")
-    real = keep.read_instance
+    real = InstanceReader.read
 
-    def read_instance(data_set: Buffer, transfer_syntax_uid: str) -> InstanceHeader:
+    def read(reader: InstanceReader, data_set: Buffer, transfer_syntax_uid: str) -> InstanceHeader:
         os.truncate(path, 0)
-        return real(data_set, transfer_syntax_uid)
+        return real(reader, data_set, transfer_syntax_uid)
 
-    monkeypatch.setattr(keep, "read_instance", read_instance)
+    monkeypatch.setattr(InstanceReader, "read", read)
     assert import_file(path, keeper, ImportMode.LINK).outcome is Outcome.ADDED
 
 
@@ -284,7 +286,11 @@ def test_a_long_file_is_read_like_a_short_one(
 ) -> None:
     """It is mapped instead of read into memory; what is found in it is the same."""
     path = write_instance(encoded(ct_data_set()), tmp_path / "a.dcm")
-    short = arrival_of(path)
+    short = arrival_of(path, keeper.reader)
     monkeypatch.setattr(keep, "_LONGEST_IN_MEMORY_BYTES", 100)
-    assert arrival_of(path) == short
+    long = arrival_of(path, keeper.reader)
+    assert replace(long, header=short.header) == short
+    assert long.header.statement == short.header.statement
+    for level in Level:
+        assert long.header.values(level) == short.header.values(level)
     assert import_file(path, keeper, ImportMode.COPY).outcome is Outcome.ADDED

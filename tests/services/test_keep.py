@@ -21,7 +21,6 @@ from pacsnode.catalog.records import (
     KeptFile,
     NewInstance,
 )
-from pacsnode.dicom.instance import read_instance
 from pacsnode.dicom.part10 import file_header
 from pacsnode.file_store import FileStore, FileStoreError
 from pacsnode.services import keep
@@ -272,7 +271,7 @@ def _keep(keeper: Keeper, instance: Instance, source_ae_title: str = "SENDER") -
     """Keep an instance as C-STORE does."""
     data_set = instance.encoded_data_set
     arrival = Arrival(
-        header=read_instance(data_set, instance.transfer_syntax_uid),
+        header=keeper.reader.read(data_set, instance.transfer_syntax_uid),
         transfer_syntax_uid=instance.transfer_syntax_uid,
         data_set_sha256=data_set_digest(data_set),
         data_set_length_bytes=len(data_set),
@@ -495,7 +494,7 @@ def test_an_adopted_file_is_catalogued_where_it_is(keeper: Keeper) -> None:
     path = "studies/1.2/1.2.3/1.2.3.4.dcm"
     instance = _instance()
     write_instance(instance, keeper.file_store.path(path))
-    arrival = arrival_of(keeper.file_store.path(path))
+    arrival = arrival_of(keeper.file_store.path(path), keeper.reader)
     assert keeper.adopt(path, arrival) == Keeping(Outcome.ADDED, path)
     assert keeper.adopt(path, arrival) == Keeping(Outcome.ALREADY_KEPT, path)
     assert keeper.catalog.stored_instance(instance.sop_instance_uid).file.path == path
@@ -508,6 +507,6 @@ def test_an_adopted_file_that_contradicts_another_stays_where_it_is(keeper: Keep
     first = send(instance, keeper).keeping
     path = first.path.replace(".dcm", ".0badcafe.dcm")
     write_instance(_changed(instance), keeper.file_store.path(path))
-    arrival = arrival_of(keeper.file_store.path(path))
+    arrival = arrival_of(keeper.file_store.path(path), keeper.reader)
     assert keeper.adopt(path, arrival).outcome is Outcome.REJECTED
     assert files_below(keeper.file_store.folder) == sorted([first.path, path])

@@ -12,6 +12,7 @@ import pytest
 from pacsnode import incoming_folder
 from pacsnode.catalog.catalog import Catalog
 from pacsnode.catalog.records import CatalogError, StoredInstance
+from pacsnode.dicom.instance import InstanceReader
 from pacsnode.file_names import FilePlace, name_with_place
 from pacsnode.file_store import FileStore
 from pacsnode.services import recover as recover_module
@@ -198,7 +199,7 @@ def test_what_cannot_be_read_stays_and_the_rest_is_cleared_up(
     name = _keep_without_row(keeper, dead, instance)
     (dead / "other").write_bytes(b"")
 
-    def fail(_path: Path) -> Arrival:
+    def fail(_path: Path, _reader: InstanceReader) -> Arrival:
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(recover_module, "arrival_of", fail)
