@@ -65,17 +65,28 @@ class PresentationContext:
         abstract_syntax: the requestor's.
         transfer_syntax: the one to be used; without meaning in a refused context.
         result: 0 is acceptance. Source: PS3.8 table 9-18.
+        application_information: what is agreed upon for its SOP class (PS3.7 D.3.3.5); empty where
+            nothing was asked for.
     """
 
     context_id: int
     abstract_syntax: str
     transfer_syntax: str
     result: int
+    application_information: bytes = b""
 
     @property
     def is_accepted(self) -> bool:
         """Whether messages may be sent in it."""
         return self.result == 0
+
+    def has_agreed(self, byte: int) -> bool:
+        """Tell whether an option is agreed upon.
+
+        Args:
+            byte: its place in the application information, counted from 0.
+        """
+        return self.application_information[byte : byte + 1] == b"\x01"
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,25 +183,27 @@ def encode_associate_accept(
     application_context_name: str,
     contexts: Sequence[PresentationContext],
     maximum_length_bytes: int,
-    extended: Mapping[str, bytes],
 ) -> bytes:
     """Return the A-ASSOCIATE-AC to a request.
 
     Args:
         request: what is answered.
         application_context_name: ours.
-        contexts: the answer to each that was proposed.
+        contexts: the answer to each that was proposed, with what is agreed upon for its SOP class.
         maximum_length_bytes: of a P-DATA-TF that we take (rule H-6).
-        extended: application information by SOP Class UID, of those that were asked for.
 
-    Source: PS3.8 9.3.3; rules H-4, H-14.
+    Source: PS3.8 9.3.3; PS3.7 D.3.3.5; rules B-10, H-4, H-14.
     """
     user_information = [
         _item(_MAXIMUM_LENGTH, struct.pack(">L", maximum_length_bytes)),
         _item(_IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_CLASS_UID.encode()),
         _item(_IMPLEMENTATION_VERSION_NAME, IMPLEMENTATION_VERSION_NAME.encode()),
     ]
-    for uid, information in extended.items():
+    # One sub-item for each SOP class, however many contexts it has.
+    agreed = {cx.abstract_syntax: cx.application_information for cx in contexts if cx.is_accepted}
+    for uid, information in agreed.items():
+        if not information:
+            continue
         name = uid.encode()
         content = _UID_LENGTH.pack(len(name)) + name + information
         user_information.append(_item(_EXTENDED_NEGOTIATION, content))

@@ -12,7 +12,7 @@ Source: PS3.8 9.2; PS3.7 7, 9.3.2.3; rules H-1 to H-18.
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Final, Protocol
 
@@ -40,11 +40,9 @@ from pacsnode.network.command_set import (
 )
 from pacsnode.network.negotiation import (
     APPLICATION_CONTEXT_NAME,
-    STORAGE_APPLICATION_INFORMATION,
     AssociationPolicy,
     Refusal,
 )
-from pacsnode.network.storage_sop_classes import STORAGE_SOP_CLASSES
 from pacsnode.network.toolkit import AssociationLimits
 from pacsnode.network.upper_layer import Abort, AssociationEnd, Fragment, Timeouts, UpperLayer
 
@@ -205,6 +203,16 @@ class AcceptedAssociation(threading.Thread):
             except AssociationEnd as end:
                 self._end = end
 
+    def send_messages(
+        self, context_id: int, command_set: bytes, data_sets: Iterable[bytes]
+    ) -> None:
+        """Send messages of one command set together; if the peer has gone, `is_lost` tells so."""
+        if self._end is None:
+            try:
+                self._upper_layer.send_messages(context_id, command_set, data_sets)
+            except AssociationEnd as end:
+                self._end = end
+
     def is_cancelled(self) -> bool:
         """Tell, while a request is served, whether a C-CANCEL for it has come (rule D-30)."""
         self._look()
@@ -300,18 +308,12 @@ class AcceptedAssociation(threading.Thread):
         return _LINGER_SECONDS
 
     def _accept(self, request: AssociateRequest) -> None:
-        answers = self._policy.negotiate(request.contexts, request.declared)
+        answers = self._policy.negotiate(request.contexts, request.declared, request.extended)
         self._contexts = {cx.context_id: cx for cx in answers if cx.is_accepted}
         self._upper_layer.peer_maximum_length_bytes = request.maximum_length_bytes
-        # PS3.7 D.3.3.5: answered only if asked. Query and retrieve options are not offered.
-        extended = {
-            uid: STORAGE_APPLICATION_INFORMATION
-            for uid in request.extended
-            if uid in STORAGE_SOP_CLASSES
-        }
         maximum = self._limits.maximum_pdu_length_bytes
         self._upper_layer.send(
-            encode_associate_accept(request, APPLICATION_CONTEXT_NAME, answers, maximum, extended)
+            encode_associate_accept(request, APPLICATION_CONTEXT_NAME, answers, maximum)
         )
         activity_log.association_accepted(len(self._contexts), len(answers))
         activity_log.contexts_refused(cx for cx in answers if not cx.is_accepted)

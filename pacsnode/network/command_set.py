@@ -1,8 +1,9 @@
-"""Command sets: each is read by hand, and the two of a C-STORE are also served by hand.
+"""Command sets: each is read by hand, and those that there are many of are also written by hand.
 
 A command set comes from anybody, so its lengths are checked before anything is believed. C-STORE is
-where a modality waits: its request is read and its response built with `struct`. All other messages
-go through pynetdicom's own classes.
+where a modality waits: its request is read and its response built with `struct`; so are
+those of C-FIND, of which there is one for each match. All other messages, and those that have to
+say what went wrong, go through pynetdicom's own classes.
 
 Source: PS3.7 6.3, 9.3.1, E.
 """
@@ -25,8 +26,10 @@ C_FIND_RQ: Final = 0x0020
 C_MOVE_RQ: Final = 0x0021
 C_CANCEL_RQ: Final = 0x0FFF
 _C_STORE_RSP: Final = 0x8001
+_C_FIND_RSP: Final = 0x8020
 _RESPONSE: Final = 0x8000
 _NO_DATA_SET: Final = 0x0101
+_HAS_DATA_SET: Final = 0x0001
 
 # Elements of group 0000, by their element number. Source: PS3.7 E.1.
 _GROUP_LENGTH: Final = 0x0000
@@ -195,6 +198,32 @@ def encode_store_response(
     if sop_instance_uid:
         parts.append(_element(_AFFECTED_SOP_INSTANCE_UID, sop_instance_uid, b"\0"))
     elements = b"".join(parts)
+    return _GROUP_LENGTH_ELEMENT.pack(0, _GROUP_LENGTH, 4, len(elements)) + elements
+
+
+def encode_find_response(
+    sop_class_uid: str, message_id: int, status: int, *, has_identifier: bool
+) -> bytes:
+    """Return the command set of a C-FIND response that has no comment.
+
+    Args:
+        sop_class_uid: of the request.
+        message_id: of the request.
+        status: of the response.
+        has_identifier: a match goes with it.
+
+    Source: PS3.7 9.3.2.2.
+    """
+    data_set_type = _HAS_DATA_SET if has_identifier else _NO_DATA_SET
+    elements = b"".join(
+        (
+            _element(_AFFECTED_SOP_CLASS_UID, sop_class_uid.encode("ascii"), b"\0"),
+            _US_ELEMENT.pack(0, _COMMAND_FIELD, 2, _C_FIND_RSP),
+            _US_ELEMENT.pack(0, _MESSAGE_ID_BEING_RESPONDED_TO, 2, message_id),
+            _US_ELEMENT.pack(0, _DATA_SET_TYPE, 2, data_set_type),
+            _US_ELEMENT.pack(0, _STATUS, 2, status),
+        )
+    )
     return _GROUP_LENGTH_ELEMENT.pack(0, _GROUP_LENGTH, 4, len(elements)) + elements
 
 

@@ -7,8 +7,8 @@ Source: PS3.7 9.1; PS3.4 A, B, C.
 """
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import Final
 
@@ -24,6 +24,7 @@ from pacsnode.dicom.information_model import (
     InformationModel,
 )
 from pacsnode.dicom.part10 import Received
+from pacsnode.dicom.query import QueryOptions
 from pacsnode.dicom.status import DimseFailure, Status
 from pacsnode.dicom.transfer_syntax import Encoding, encoding_of
 from pacsnode.dicom.uid import normalise_uid
@@ -32,9 +33,14 @@ from pacsnode.network import activity_log
 from pacsnode.network.activity_log import shown_uid
 from pacsnode.network.associate import PresentationContext
 from pacsnode.network.association import AcceptedAssociation
-from pacsnode.network.command_set import CommandSet, Primitive, encode_store_response
+from pacsnode.network.command_set import (
+    CommandSet,
+    Primitive,
+    encode_find_response,
+    encode_store_response,
+)
 from pacsnode.network.move_scp import MoveContext, SubOperations, clamp, describe, move
-from pacsnode.network.negotiation import SERVICES_WITHOUT_PIXELS
+from pacsnode.network.negotiation import SERVICES_WITHOUT_PIXELS, QueryOption
 from pacsnode.network.store_scu import MoveOriginator
 from pacsnode.network.toolkit import AssociationLimits
 from pacsnode.network.upper_layer import Abort, AssociationEnd
@@ -46,6 +52,9 @@ from pacsnode.services.keep import Keeper
 
 # A refused data set is read to its end, so that its sender hears why; but not for ever.
 _MOST_DISCARDED_BYTES: Final = 4 * 1024**3
+# Identifiers of matches: one write for each of them would take longer than all the rest. Between
+# two writes a cancel is looked for.
+_SENT_TOGETHER_BYTES: Final = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +69,7 @@ class Handlers:
         limits: of associations that we request.
         result_limit: answers to one C-FIND; 0 is no limit.
         maximum_instance_bytes: a longer data set is refused; 0 is no limit.
+        query_options: how queries are understood, whatever is negotiated for them.
     """
 
     keeper: Keeper
@@ -69,6 +79,7 @@ class Handlers:
     limits: AssociationLimits
     result_limit: int
     maximum_instance_bytes: int
+    query_options: QueryOptions = QueryOptions()  # noqa: RUF009 - immutable
 
     def receive_instance(
         self,
@@ -118,22 +129,23 @@ class Handlers:
                 identifier=exchange.identifier(),
                 encoding=exchange.encoding,
                 retrieve_ae_title=exchange.association.called_ae_title,
+                options=self._options(exchange.context),
             ),
             self.catalog,
             self.keeper.file_store,
             result_limit=self.result_limit,
         )
         status, how = Status.SUCCESS, "complete"
-        for identifier in found.identifiers:
+        for identifiers in _together(found.pages):
             if exchange.association.is_cancelled():
                 status, how = Status.CANCEL, "cancelled"
                 break
             if exchange.association.is_lost():
                 how = "requestor gone"
                 break
-            exchange.respond(found.query.pending_status, Identifier=BytesIO(identifier))
-            answers += 1
-        exchange.respond(status)
+            exchange.respond_matches(found.query.pending_status, identifiers)
+            answers += len(identifiers)
+        exchange.respond_found(status)
         level = found.query.level.name
         activity_log.found(model.name, level, answers, time.monotonic() - started_at, how)
 
@@ -147,6 +159,7 @@ class Handlers:
                 identifier=exchange.identifier(),
                 encoding=exchange.encoding,
                 move_destination=str(request.MoveDestination or ""),
+                is_relational=self._options(exchange.context).relational,
             ),
             self.catalog,
             self.remote_aes,
@@ -169,6 +182,18 @@ class Handlers:
             describe(state),
             state.final_status,
             time.monotonic() - started_at,
+        )
+
+    def _options(self, context: PresentationContext) -> QueryOptions:
+        """Return how a request in a context is understood (rules B-6, B-11)."""
+        return replace(
+            self.query_options,
+            relational=(
+                context.has_agreed(QueryOption.RELATIONAL) or self.query_options.relational
+            ),
+            combined_date_time=context.has_agreed(QueryOption.COMBINED_DATE_TIME),
+            empty_value=context.has_agreed(QueryOption.EMPTY_VALUE),
+            multiple_values=context.has_agreed(QueryOption.MULTIPLE_VALUES),
         )
 
     def _own_ae_title(self, called_ae_title: str) -> str:
@@ -340,6 +365,24 @@ class _Exchange:
             setattr(response, keyword, value)
         self.association.respond(self.context.context_id, response)
 
+    def respond_matches(self, status: int, identifiers: Sequence[bytes]) -> None:
+        """Send a Pending response of a C-FIND for each identifier, all at once (rule D-1)."""
+        command_set = self._find_response(status, has_identifier=True)
+        self.association.send_messages(self.context.context_id, command_set, identifiers)
+
+    def respond_found(self, status: int) -> None:
+        """Send the last response of a C-FIND that has not failed."""
+        command_set = self._find_response(status, has_identifier=False)
+        self.association.send_message(self.context.context_id, command_set)
+
+    def _find_response(self, status: int, *, has_identifier: bool) -> bytes:
+        return encode_find_response(
+            str(self.request.AffectedSOPClassUID),
+            self.request.MessageID,
+            int(status),
+            has_identifier=has_identifier,
+        )
+
     def respond_failure(self, failure: DimseFailure) -> None:
         """Send the response that a failure asks for (rules D-31, F-4)."""
         offending = list(failure.offending_elements) or None
@@ -378,6 +421,19 @@ class _Exchange:
         if state.failed:
             fields["Identifier"] = BytesIO(encode_failed_list(state.failed, self.encoding))
         self.respond(status, **fields)
+
+
+def _together(pages: Iterable[Sequence[bytes]]) -> Iterator[Sequence[bytes]]:
+    """Yield the identifiers of each page, in parts that are short enough to be sent at once."""
+    for page in pages:
+        start, length_bytes = 0, 0
+        for end, identifier in enumerate(page):
+            if length_bytes + len(identifier) > _SENT_TOGETHER_BYTES and end > start:
+                yield page[start:end]
+                start, length_bytes = end, 0
+            length_bytes += len(identifier)
+        if start < len(page):
+            yield page[start:]
 
 
 def _uid(value: object) -> str:

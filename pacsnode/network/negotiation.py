@@ -3,12 +3,19 @@
 Source: PS3.8 7.1, 9.3.3, 9.3.4; PS3.7 D.3.3; rules H-1 to H-16.
 """
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Final
 
-from pacsnode.dicom.information_model import FIND_MODELS, MOVE_MODELS, VERIFICATION_UID
+from pacsnode.dicom.information_model import (
+    FIND_MODELS,
+    MOVE_MODELS,
+    PATIENT_ROOT,
+    STUDY_ROOT,
+    VERIFICATION_UID,
+    InformationModel,
+)
 from pacsnode.dicom.transfer_syntax import (
     IDENTIFIER_TRANSFER_SYNTAXES,
     IMPLICIT_VR_LITTLE_ENDIAN,
@@ -20,7 +27,7 @@ from pacsnode.network.associate import (
     PresentationContext,
     ProposedContext,
 )
-from pacsnode.network.storage_sop_classes import is_storage
+from pacsnode.network.storage_sop_classes import STORAGE_SOP_CLASSES, is_storage
 
 APPLICATION_CONTEXT_NAME: Final = "1.2.840.10008.3.1.1.1"
 
@@ -28,6 +35,21 @@ SERVICES_WITHOUT_PIXELS: Final = frozenset({VERIFICATION_UID, *FIND_MODELS, *MOV
 
 # Rule F-9: level 2 (full), bit-preserving signatures (level 3), no coercion; answered if asked.
 STORAGE_APPLICATION_INFORMATION: Final = b"\x02\x00\x03\x00\x00\x00"
+# Rule B-11: what we do of the options of queries and of retrievals; answered as far as asked for.
+FIND_APPLICATION_INFORMATION: Final = b"\x01\x01\x00\x00\x00\x01\x01"
+MOVE_APPLICATION_INFORMATION: Final = b"\x01\x00"
+
+
+class QueryOption(IntEnum):
+    """Where an option that we support stands in the application information of FIND and MOVE.
+
+    Source: PS3.4 C.5.1.1, C.5.2.1; rule B-9.
+    """
+
+    RELATIONAL = 0  # queries; retrieval in the same place
+    COMBINED_DATE_TIME = 1
+    EMPTY_VALUE = 5
+    MULTIPLE_VALUES = 6
 
 
 class AETitlePolicy(StrEnum):
@@ -83,6 +105,7 @@ class AssociationPolicy:
         called: whether the called title must be ours.
         calling: whether the calling title must be known.
         additional_sop_classes: kept although nobody says that they are storage (rule H-31).
+        models: the Query/Retrieve information models that are offered.
     """
 
     ae_titles: frozenset[str]
@@ -90,6 +113,7 @@ class AssociationPolicy:
     called: AETitlePolicy
     calling: AETitlePolicy
     additional_sop_classes: frozenset[str]
+    models: Collection[InformationModel] = (PATIENT_ROOT, STUDY_ROOT)
 
     def refusal(self, request: AssociateRequest) -> Refusal | None:
         """Return why an association is refused; None if it is let in.
@@ -108,34 +132,75 @@ class AssociationPolicy:
         return None if request.contexts else NO_CONTEXT_PROPOSED
 
     def negotiate(
-        self, proposed: Sequence[ProposedContext], declared: Mapping[str, DeclaredSopClass]
+        self,
+        proposed: Sequence[ProposedContext],
+        declared: Mapping[str, DeclaredSopClass],
+        extended: Mapping[str, bytes],
     ) -> list[PresentationContext]:
         """Return the answer to each proposed presentation context, in the same order.
 
         The requestor's first Transfer Syntax that we can keep is taken, so that it need not convert
         what it has.
 
-        Source: PS3.8 9.3.3.2; rules H-4, H-15, H-31.
+        Args:
+            proposed: the contexts.
+            declared: by SOP Class UID.
+            extended: the application information that was sent, by SOP Class UID.
+
+        Source: PS3.8 9.3.3.2; PS3.7 D.3.3.5; rules H-4, H-15, H-31, B-10.
         """
-        return [self._answer(context, declared) for context in proposed]
+        return [self._answer(context, declared, extended) for context in proposed]
 
     def _answer(
-        self, context: ProposedContext, declared: Mapping[str, DeclaredSopClass]
+        self,
+        context: ProposedContext,
+        declared: Mapping[str, DeclaredSopClass],
+        extended: Mapping[str, bytes],
     ) -> PresentationContext:
-        supported: Container[str] = ()
+        sop_class_uid = context.abstract_syntax
+        supported = self._transfer_syntaxes(sop_class_uid, declared)
         result = ContextResult.TRANSFER_SYNTAXES_NOT_SUPPORTED
-        if context.abstract_syntax in SERVICES_WITHOUT_PIXELS:
-            supported = IDENTIFIER_TRANSFER_SYNTAXES
-        elif is_storage(context.abstract_syntax, declared, self.additional_sop_classes):
-            supported = STORAGE_TRANSFER_SYNTAXES
-        else:
+        if not supported:
             result = ContextResult.ABSTRACT_SYNTAX_NOT_SUPPORTED
         chosen = next((uid for uid in context.transfer_syntaxes if uid in supported), None)
         # PS3.8 9.3.3.2: an answer has one Transfer Syntax, which means nothing in a refused one.
         first = next(iter(context.transfer_syntaxes), IMPLICIT_VR_LITTLE_ENDIAN)
         return PresentationContext(
             context_id=context.context_id,
-            abstract_syntax=context.abstract_syntax,
+            abstract_syntax=sop_class_uid,
             transfer_syntax=chosen or first,
             result=result if chosen is None else ContextResult.ACCEPTANCE,
+            application_information=(
+                _agreed(sop_class_uid, extended.get(sop_class_uid, b"")) if chosen else b""
+            ),
         )
+
+    def _transfer_syntaxes(
+        self, sop_class_uid: str, declared: Mapping[str, DeclaredSopClass]
+    ) -> Collection[str]:
+        """Return the Transfer Syntaxes that a SOP class is served in; none if it is not."""
+        if sop_class_uid in SERVICES_WITHOUT_PIXELS:
+            model = FIND_MODELS.get(sop_class_uid) or MOVE_MODELS.get(sop_class_uid)
+            is_offered = model is None or model in self.models
+            return IDENTIFIER_TRANSFER_SYNTAXES if is_offered else ()
+        if is_storage(sop_class_uid, declared, self.additional_sop_classes):
+            return STORAGE_TRANSFER_SYNTAXES
+        return ()
+
+
+def _agreed(sop_class_uid: str, asked: bytes) -> bytes:
+    """Return the application information that answers what was asked; empty is no answer.
+
+    Of queries and retrievals, no byte is sent that was not asked for: old requestors do not expect
+    it. Source: PS3.4 B.3.1, C.5.1.1, C.5.2.1; rules B-10, B-11, F-9.
+    """
+    if not asked:
+        return b""
+    if sop_class_uid in STORAGE_SOP_CLASSES:
+        return STORAGE_APPLICATION_INFORMATION
+    supported = b""
+    if sop_class_uid in FIND_MODELS:
+        supported = FIND_APPLICATION_INFORMATION
+    elif sop_class_uid in MOVE_MODELS:
+        supported = MOVE_APPLICATION_INFORMATION
+    return bytes(int(one == ours == 1) for one, ours in zip(asked, supported, strict=False))

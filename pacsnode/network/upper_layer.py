@@ -27,7 +27,7 @@ import ssl
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
@@ -437,6 +437,23 @@ class UpperLayer:
                     self.send(b"".join(pending))
                     pending, pending_bytes = [], 0
         self.send(b"".join(pending))
+
+    def send_messages(
+        self, context_id: int, command_set: bytes, data_sets: Iterable[bytes]
+    ) -> None:
+        """Send messages that differ in their data sets only, all in one write.
+
+        Raises:
+            AssociationEnd: see `send`.
+
+        Source: as of `send_message`.
+        """
+        command = b"".join(self._p_data(context_id, _IS_COMMAND, command_set))
+        parts: list[bytes] = []
+        for data_set in data_sets:
+            parts.append(command)
+            parts += self._p_data(context_id, 0, data_set)
+        self.send(b"".join(parts))
 
     def _p_data(self, context_id: int, control: int, content: bytes) -> Iterator[bytes]:
         """Yield headers and fragments of a command set or data set."""

@@ -1,5 +1,6 @@
 """The PDUs of association establishment, with pynetdicom's as the other reading of PS3.8."""
 
+import itertools
 import struct
 from typing import Any
 
@@ -132,6 +133,18 @@ def test_application_information_is_read() -> None:
     assert request.extended == {_CT: b"\2\0\3"}
 
 
+def test_application_information_may_be_empty() -> None:
+    """A sub-item that asks for nothing is no fault (B-10)."""
+    request = _read(user_information(item(0x56, _counted(_CT))))
+    assert request.extended == {_CT: b""}
+
+
+def test_of_application_information_sent_twice_the_last_counts() -> None:
+    """A SOP class has one sub-item (PS3.7 D.3.3.5); one that repeats it corrects itself."""
+    sub_items = item(0x56, _counted(_CT) + b"\1\1") + item(0x56, _counted(_CT) + b"\0")
+    assert _read(user_information(sub_items)).extended == {_CT: b"\0"}
+
+
 def test_declared_classes_are_read() -> None:
     """Service class and general classes stand by SOP Class UID (PS3.7 D.3.3.6, H-30)."""
     related = _counted("1.2.4") + _counted("1.2.5")
@@ -170,8 +183,16 @@ def test_declared_classes_are_read() -> None:
             "a sub-item ends within the length of a UID",
         ),
         (
+            _content(user_information(item(0x56))),
+            "a sub-item ends within the length of a UID",
+        ),
+        (
             _content(user_information(item(0x56, b"\0\5" + b"1.2"))),
             "a UID runs over the end of its sub-item",
+        ),
+        (
+            _content(user_information(item(0x56, _counted(_CT) + b"\1", length=99))),
+            "an item of type 56H runs over the end",
         ),
         (
             _content(user_information(item(0x57, _counted("1.2")))),
@@ -230,7 +251,7 @@ def test_mutated_requests_raise_nothing_else(
         assert len({context.context_id for context in request.contexts}) <= 128
         # What can be read can be answered.
         answers = [PresentationContext(c.context_id, "", _IMPLICIT, 3) for c in request.contexts]
-        encode_associate_accept(request, _APPLICATION_CONTEXT_NAME, answers, 0, {})
+        encode_associate_accept(request, _APPLICATION_CONTEXT_NAME, answers, 0)
 
 
 @st.composite
@@ -320,18 +341,25 @@ def test_what_pynetdicom_writes_is_read(made: A_ASSOCIATE) -> None:
         max_size=128,
     ),
     maximum_length_bytes=st.integers(0, 0xFFFFFFFF),
-    extended=st.dictionaries(_UIDS, st.binary(min_size=1, max_size=6), max_size=5),
+    options=st.dictionaries(_UIDS, st.binary(max_size=7), min_size=1, max_size=5),
 )
 def test_pynetdicom_reads_our_answer(
-    contexts: dict[int, tuple[str, int]], maximum_length_bytes: int, extended: dict[str, bytes]
+    contexts: dict[int, tuple[str, int]], maximum_length_bytes: int, options: dict[str, bytes]
 ) -> None:
-    """Contexts, maximum length, implementation and options arrive as they were meant (H-14)."""
+    """Contexts, maximum length, implementation and options arrive as they were meant (H-14).
+
+    Of each SOP class that is accepted the options are answered once, in however many contexts it
+    stands (B-10).
+    """
+    classes = dict(zip(contexts, itertools.cycle(options.items()), strict=False))
     encoded = encode_associate_accept(
         read_associate_request(_WHOLE),
         _APPLICATION_CONTEXT_NAME,
-        [PresentationContext(number, _CT, *answer) for number, answer in contexts.items()],
+        [
+            PresentationContext(number, uid, *contexts[number], information)
+            for number, (uid, information) in classes.items()
+        ],
         maximum_length_bytes,
-        extended,
     )
     pdu = A_ASSOCIATE_AC()
     pdu.decode(encoded)
@@ -350,20 +378,26 @@ def test_pynetdicom_reads_our_answer(
     assert {
         each.sop_class_uid: each.service_class_application_information
         for each in information.ext_neg or []
-    } == extended
+    } == {
+        uid: information
+        for number, (uid, information) in classes.items()
+        if information and contexts[number][1] == 0
+    }
+    sub_items = [each.sop_class_uid for each in information.ext_neg or []]
+    assert len(sub_items) == len({*sub_items})
 
 
 def test_the_answer_repeats_both_titles() -> None:
     """The reserved fields of an answer are the bytes of the request (PS3.8 table 9-17)."""
     request = read_associate_request(_content(called=b"\0 odd", calling=b"M\xfcller"))
-    encoded = encode_associate_accept(request, _APPLICATION_CONTEXT_NAME, [], 0, {})
+    encoded = encode_associate_accept(request, _APPLICATION_CONTEXT_NAME, [], 0)
     assert encoded[10:42] == b"\0 odd".ljust(16) + b"M\xfcller".ljust(16)
 
 
 def test_the_answer_has_our_version_whatever_else_was_asked_for() -> None:
     """Of several versions that are asked for, ours is the one that is answered (PS3.8 9.3.3)."""
     request = read_associate_request(_content(protocol_version=0xFFFF))  # type: ignore[arg-type]
-    encoded = encode_associate_accept(request, _APPLICATION_CONTEXT_NAME, [], 0, {})
+    encoded = encode_associate_accept(request, _APPLICATION_CONTEXT_NAME, [], 0)
     assert encoded[6:8] == b"\0\1"
 
 
@@ -377,7 +411,7 @@ def test_a_refused_context_with_an_odd_syntax_is_answered(syntax: bytes, answere
     context = item(0x20, b"\1\0\0\0" + item(0x40, syntax))
     (proposed,) = _read(context).contexts
     answer = PresentationContext(1, "", proposed.transfer_syntaxes[0], 4)
-    encoded = encode_associate_accept(_read(context), _APPLICATION_CONTEXT_NAME, [answer], 0, {})
+    encoded = encode_associate_accept(_read(context), _APPLICATION_CONTEXT_NAME, [answer], 0)
     assert item(0x21, b"\1\0\4\0" + item(0x40, answered)) in encoded
 
 

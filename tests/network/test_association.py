@@ -23,6 +23,7 @@ from tests.support.waiting import wait_until
 from tests.support.wire import (
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
+    PATIENT_ROOT_FIND,
     STUDY_ROOT_FIND,
     VERIFICATION,
     Association,
@@ -171,11 +172,13 @@ def test_storage_options_are_not_answered_unasked(server: RunningServer) -> None
         assert association.acceptor.sop_class_extended == {}
 
 
-def test_query_options_are_not_answered(server: RunningServer) -> None:
-    """Relational queries and the like are not offered: no item is sent back (B-10)."""
-    items = [application_information(STUDY_ROOT_FIND, b"\x01\x01")]
-    with associated(server.address, [build_context(STUDY_ROOT_FIND)], items) as association:
-        assert association.acceptor.sop_class_extended == {}
+def test_query_options_are_answered_as_far_as_asked_for(server: RunningServer) -> None:
+    """One sub-item for a class in two contexts, none for one that asked nothing (B-10, B-11)."""
+    uids = [STUDY_ROOT_FIND, STUDY_ROOT_FIND, PATIENT_ROOT_FIND]
+    contexts = [build_context(uid) for uid in uids]
+    items = [application_information(STUDY_ROOT_FIND, b"\x01\x01\x01")]
+    with associated(server.address, contexts, items) as association:
+        assert association.acceptor.sop_class_extended == {STUDY_ROOT_FIND: b"\x01\x01\x00"}
 
 
 def test_a_private_class_is_accepted_if_declared_as_storage(server: RunningServer) -> None:

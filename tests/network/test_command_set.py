@@ -18,6 +18,7 @@ from pynetdicom.pdu_primitives import P_DATA
 from pacsnode.network.command_set import (
     CommandSet,
     CommandSetError,
+    encode_find_response,
     encode_response,
     encode_store_response,
     read_command_set,
@@ -291,6 +292,23 @@ def test_a_store_response_is_what_pynetdicom_would_write() -> None:
     response.ErrorComment, response.OffendingElement = "comment", [Tag(0x00080018)]
     encoded = encode_store_response(_read(_store()), 0xA900, "comment", (0x00080018,))
     assert (encoded, None) == encode_response(response)
+
+
+@pytest.mark.parametrize(
+    ("status", "identifier"),
+    [(0xFF00, b"\1\2"), (0xFF01, b"\1\2"), (0x0000, None), (0xFE00, None)],
+)
+@pytest.mark.parametrize("sop_class_uid", ["1.2.3", "1.2.34"])
+def test_a_find_response_is_what_pynetdicom_would_write(
+    sop_class_uid: str, status: int, identifier: bytes | None
+) -> None:
+    """With an identifier and without, it is the same, byte for byte (PS3.7 9.3.2.2)."""
+    response: Any = C_FIND()
+    response.MessageIDBeingRespondedTo, response.Status = 7, status
+    response.AffectedSOPClassUID = sop_class_uid
+    response.Identifier = None if identifier is None else BytesIO(identifier)
+    encoded = encode_find_response(sop_class_uid, 7, status, has_identifier=identifier is not None)
+    assert (encoded, identifier) == encode_response(response)
 
 
 @pytest.mark.parametrize("uid", [b"no uid", b"1.2.3 ", b"1..2\xff\xfe", b"1" * 200])

@@ -3,7 +3,7 @@
 import logging
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from select import select
@@ -14,7 +14,9 @@ from pydicom.uid import BasicTextSRStorage, CTImageStorage
 
 from pacsnode.catalog.records import CatalogError
 from pacsnode.dicom.ae import RemoteAE
+from pacsnode.dicom.attributes import STANDARD_KEYS
 from pacsnode.network import handlers
+from pacsnode.network.handlers import _together
 from pacsnode.network.negotiation import AETitlePolicy
 from pacsnode.network.upper_layer import UpperLayer
 from pacsnode.services.c_find import Found
@@ -333,7 +335,7 @@ def test_an_identifier_that_cannot_be_decoded_is_refused(
         (
             {"QueryRetrieveLevel": "STUDY", "StudyDate": "2020*"},
             (0x0008, 0x0020),
-            "(0008,0020) StudyDate is malformed: not a date or a range of",
+            "(0008,0020) is malformed: not a date or a range of dates",
         ),
     ],
 )
@@ -559,6 +561,9 @@ def test_as_many_answers_as_the_limit_are_success(tmp_path: Path) -> None:
 class _FailingCatalog:
     """A catalog whose every call raises."""
 
+    keys = STANDARD_KEYS
+    match_unknown = False
+
     def __init__(self, error: Exception) -> None:
         self._error = error
 
@@ -772,19 +777,19 @@ def test_no_patient_data_is_logged(server: RunningServer, caplog: pytest.LogCapt
 def test_answers_do_not_pile_up_for_a_slow_reader(
     large: tuple[RunningServer, str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While the network takes nothing, the query waits with its next answer (D-9)."""
+    """While the network takes nothing, the query waits with its next page (D-9)."""
     running, study, series = large
     takes, waits = threading.Event(), threading.Event()
-    taken: list[bytes] = []
+    taken: list[Sequence[bytes]] = []
 
-    def counted(identifiers: Iterator[bytes]) -> Iterator[bytes]:
-        for identifier in identifiers:
-            taken.append(identifier)
-            yield identifier
+    def counted(pages: Iterator[Sequence[bytes]]) -> Iterator[Sequence[bytes]]:
+        for page in pages:
+            taken.append(page)
+            yield page
 
     def find_counted(*arguments: Any, **more: Any) -> Found:  # noqa: ANN401
         found = find_matches(*arguments, **more)
-        return replace(found, identifiers=counted(found.identifiers))
+        return replace(found, pages=counted(found.pages))
 
     def send_late(upper_layer: UpperLayer, content: bytes) -> None:
         waits.set()
@@ -800,6 +805,60 @@ def test_answers_do_not_pile_up_for_a_slow_reader(
         assert len(taken) == 1
         takes.set()
         assert _answers(association)[0] == 1_500
+
+
+def test_many_answers_go_into_one_write(
+    large: tuple[RunningServer, str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first few are sent at once, later ones together, some 64 KiB at most (D-1)."""
+    running, study, series = large
+    lengths: list[int] = []
+
+    def send_measured(upper_layer: UpperLayer, content: bytes) -> None:
+        lengths.append(len(content))
+        send(upper_layer, content)
+
+    send = UpperLayer.send
+    with Association(running.address, query_contexts()) as association:
+        monkeypatch.setattr(UpperLayer, "send", send_measured)
+        _send_find(association, 7, _images_of(study, series))
+        assert _answers(association)[0] == 1_500
+    assert len(lengths) < 20
+    assert lengths[0] < 10_000
+    assert max(lengths) < 128 * 1024
+
+
+def test_answers_are_cut_to_the_length_of_a_write() -> None:
+    """Long answers go out in several writes, none beyond the bound but one that is alone."""
+    page = [b"a" * length for length in (40_000, 20_000, 10_000, 100_000, 5, 65_536, 1)]
+    assert [list(map(len, part)) for part in _together([page, [], [b"b"]])] == [
+        [40_000, 20_000],
+        [10_000],
+        [100_000],
+        [5],
+        [65_536],
+        [1],
+        [1],
+    ]
+
+
+@pytest.mark.parametrize("maximum_length", [0, 7, 12, 100, 131_072])
+def test_answers_keep_to_the_requestors_maximum_length(
+    large: tuple[RunningServer, str, str], maximum_length: int
+) -> None:
+    """No PDU is longer than the requestor takes, and every answer is whole (PS3.8 D.1; H-6)."""
+    running, study, series = large
+    requestor = Requestor(maximum_length=maximum_length)
+    with Association(running.address, query_contexts(), requestor) as association:
+        _send_find(association, 7, _images_of(study, series))
+        uids = set()
+        while (response := association.receive()).status == 0xFF00:
+            uids.add(response.identifier.SOPInstanceUID)
+        assert response.status == 0x0000
+        assert len(uids) == 1_500
+        longest = association.longest_pdu
+    # The shortest fragment there is has two bytes.
+    assert longest <= max(maximum_length, 8) or not maximum_length
 
 
 def test_a_slow_reader_gets_all_answers(large: tuple[RunningServer, str, str]) -> None:

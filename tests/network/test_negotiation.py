@@ -2,7 +2,13 @@
 
 import pytest
 
-from pacsnode.dicom.information_model import STORAGE_SERVICE_CLASS_UID
+from pacsnode.dicom.information_model import (
+    PATIENT_ROOT,
+    PATIENT_STUDY_ONLY,
+    STORAGE_SERVICE_CLASS_UID,
+    STUDY_ROOT,
+    InformationModel,
+)
 from pacsnode.dicom.transfer_syntax import STORAGE_TRANSFER_SYNTAXES
 from pacsnode.network.associate import (
     AssociateRequest,
@@ -14,6 +20,7 @@ from pacsnode.network.negotiation import (
     APPLICATION_CONTEXT_NAME,
     AETitlePolicy,
     AssociationPolicy,
+    QueryOption,
 )
 from pacsnode.network.storage_sop_classes import STORAGE_SOP_CLASSES
 
@@ -29,9 +36,15 @@ def _policy(
     called: AETitlePolicy = AETitlePolicy.KNOWN,
     calling: AETitlePolicy = AETitlePolicy.ANY,
     additional: frozenset[str] = frozenset(),
+    models: tuple[InformationModel, ...] = (PATIENT_ROOT, STUDY_ROOT),
 ) -> AssociationPolicy:
     return AssociationPolicy(
-        frozenset({"PACSNODE", "ARCHIVE"}), frozenset({"WORKSTATION"}), called, calling, additional
+        frozenset({"PACSNODE", "ARCHIVE"}),
+        frozenset({"WORKSTATION"}),
+        called,
+        calling,
+        additional,
+        models,
     )
 
 
@@ -44,7 +57,7 @@ def _answer(
     """Return result and Transfer Syntax of the answer to one context."""
     proposed = ProposedContext(1, abstract_syntax, transfer_syntaxes or (IMPLICIT,))
     items = {} if declared is None else {abstract_syntax: declared}
-    (answer,) = (policy or _policy()).negotiate([proposed], items)
+    (answer,) = (policy or _policy()).negotiate([proposed], items, {})
     return answer.result, answer.transfer_syntax
 
 
@@ -123,7 +136,7 @@ def test_each_context_is_answered_for_itself() -> None:
         ProposedContext(5, CT, (JPIP, PRIVATE)),
         ProposedContext(3, CT, (EXPLICIT,)),
     ]
-    assert _policy().negotiate(proposed, {}) == [
+    assert _policy().negotiate(proposed, {}, {}) == [
         PresentationContext(1, CT, JPEG, 0),
         PresentationContext(5, CT, JPIP, 4),
         PresentationContext(3, CT, EXPLICIT, 0),
@@ -134,7 +147,7 @@ def test_each_context_is_answered_for_itself() -> None:
 def test_every_storage_class_is_kept_in_this_syntax(syntax: str) -> None:
     """All storage SOP classes are accepted in each syntax of the list (H-16)."""
     contexts = [ProposedContext(1, uid, (syntax,)) for uid in sorted(STORAGE_SOP_CLASSES)]
-    answers = _policy().negotiate(contexts, {})
+    answers = _policy().negotiate(contexts, {}, {})
     assert {(answer.result, answer.transfer_syntax) for answer in answers} == {(0, syntax)}
     assert len(answers) > 170
 
@@ -208,7 +221,7 @@ def test_an_object_without_patient_is_refused_whatever_is_declared(uid: str) -> 
 
 def test_a_context_without_transfer_syntax_is_refused() -> None:
     """A damaged context is refused for its syntaxes, and its answer has one even so (H-4)."""
-    (answer,) = _policy().negotiate([ProposedContext(1, CT, ())], {})
+    (answer,) = _policy().negotiate([ProposedContext(1, CT, ())], {}, {})
     assert answer == PresentationContext(1, CT, IMPLICIT, 4)
     assert not answer.is_accepted
 
@@ -216,4 +229,118 @@ def test_a_context_without_transfer_syntax_is_refused() -> None:
 def test_128_contexts_are_answered() -> None:
     """As many contexts as an association can have are all answered (E-30)."""
     contexts = [ProposedContext(number, CT, (JPEG,)) for number in range(1, 256, 2)]
-    assert [answer.result for answer in _policy().negotiate(contexts, {})] == [0] * 128
+    assert [answer.result for answer in _policy().negotiate(contexts, {}, {})] == [0] * 128
+
+
+# --- SOP Class Extended Negotiation
+
+FIND_UIDS = [PATIENT_ROOT.find_uid, STUDY_ROOT.find_uid]
+MOVE_UIDS = [PATIENT_ROOT.move_uid, STUDY_ROOT.move_uid]
+
+
+def _agreed(
+    sop_class_uid: str,
+    asked: bytes | None,
+    *transfer_syntaxes: str,
+    models: tuple[InformationModel, ...] = (PATIENT_ROOT, STUDY_ROOT),
+) -> bytes:
+    """Return what is answered to the application information of one SOP class."""
+    proposed = ProposedContext(1, sop_class_uid, transfer_syntaxes or (IMPLICIT,))
+    extended = {} if asked is None else {sop_class_uid: asked}
+    (answer,) = _policy(models=models).negotiate([proposed], {}, extended)
+    return answer.application_information
+
+
+@pytest.mark.parametrize("sop_class_uid", FIND_UIDS)
+@pytest.mark.parametrize(
+    ("asked", "answered"),
+    [
+        (None, ""),
+        ("", ""),
+        ("01", "01"),
+        ("00", "00"),
+        ("0101", "0101"),
+        ("0001", "0001"),
+        ("010101", "010100"),
+        ("01010101", "01010000"),
+        ("0101010101", "0101000000"),
+        ("010101010101", "010100000001"),
+        ("01010101010101", "01010000000101"),
+        ("00000000000000", "00000000000000"),
+        ("00000000000001", "00000000000001"),
+        ("0101010101010101", "01010000000101"),
+        ("02ff0101010103", "00000000000100"),
+    ],
+)
+def test_options_of_a_query_are_agreed_upon_as_far_as_asked_for(
+    sop_class_uid: str, asked: str | None, answered: str
+) -> None:
+    """1,1,0,0,0,1,1, no byte more than was sent, and no 1 where none was (B-10, B-11)."""
+    information = None if asked is None else bytes.fromhex(asked)
+    assert _agreed(sop_class_uid, information).hex() == answered
+
+
+@pytest.mark.parametrize("sop_class_uid", MOVE_UIDS)
+@pytest.mark.parametrize(
+    ("asked", "answered"),
+    [(None, ""), ("", ""), ("01", "01"), ("00", "00"), ("0101", "0100"), ("010101", "0100")],
+)
+def test_options_of_a_retrieval_are_agreed_upon_as_far_as_asked_for(
+    sop_class_uid: str, asked: str | None, answered: str
+) -> None:
+    """1,0: relational retrieval, no conversion of multi-frame images (B-10, B-11)."""
+    information = None if asked is None else bytes.fromhex(asked)
+    assert _agreed(sop_class_uid, information).hex() == answered
+
+
+def test_options_of_storage_are_answered_in_full() -> None:
+    """Level 2, bit-preserving, no coercion, if anything was asked (F-9)."""
+    assert _agreed(CT, bytes(6)) == b"\2\0\3\0\0\0"
+    assert _agreed(CT, None) == b""
+
+
+def test_a_class_without_options_is_not_answered() -> None:
+    """Verification has none (B-10)."""
+    assert _agreed(VERIFICATION, b"\1") == b""
+
+
+def test_options_of_a_class_that_is_refused_are_not_answered() -> None:
+    """There is nothing to be agreed upon (B-10)."""
+    assert _agreed(STUDY_ROOT_FIND, b"\1\1", JPEG) == b""
+    assert _agreed(PATIENT_STUDY_ONLY.find_uid, b"\1\1") == b""
+
+
+def test_options_are_agreed_upon_for_each_class_by_itself() -> None:
+    """Every context of a class has what was agreed upon for it, and no other has (B-11)."""
+    uids = [PATIENT_ROOT.find_uid, STUDY_ROOT.find_uid, STUDY_ROOT.find_uid, STUDY_ROOT.move_uid]
+    proposed = [ProposedContext(2 * n + 1, uid, (IMPLICIT,)) for n, uid in enumerate(uids)]
+    extended = {STUDY_ROOT.find_uid: b"\1\0\0\0\0\1", STUDY_ROOT.move_uid: b"\1"}
+    answers = _policy().negotiate(proposed, {}, extended)
+    assert [
+        [option.name for option in QueryOption if answer.has_agreed(option)] for answer in answers
+    ] == [
+        [],
+        ["RELATIONAL", "EMPTY_VALUE"],
+        ["RELATIONAL", "EMPTY_VALUE"],
+        ["RELATIONAL"],
+    ]
+
+
+# --- the retired information model
+
+
+@pytest.mark.parametrize("uid", [PATIENT_STUDY_ONLY.find_uid, PATIENT_STUDY_ONLY.move_uid])
+def test_the_retired_model_is_refused_by_default(uid: str) -> None:
+    """Nobody is told that it is there, nor that it is storage (A-2)."""
+    assert _answer(uid) == (3, IMPLICIT)
+    storage = DeclaredSopClass(STORAGE_SERVICE_CLASS_UID, ())
+    assert _answer(uid, declared=storage) == (3, IMPLICIT)
+    assert _answer(uid, policy=_policy(additional=frozenset({uid}))) == (3, IMPLICIT)
+
+
+@pytest.mark.parametrize("uid", [PATIENT_STUDY_ONLY.find_uid, PATIENT_STUDY_ONLY.move_uid])
+def test_the_retired_model_is_accepted_where_it_is_offered(uid: str) -> None:
+    """With the setting, it is negotiated as the others, options included (A-2, B-11)."""
+    models = (PATIENT_ROOT, STUDY_ROOT, PATIENT_STUDY_ONLY)
+    assert _answer(uid, EXPLICIT, policy=_policy(models=models)) == (0, EXPLICIT)
+    assert _agreed(uid, b"\1", models=models) == b"\1"

@@ -858,8 +858,29 @@ def test_a_message_is_sent_in_pieces_that_the_peer_takes(
     for pieces in (commands, data):
         assert [bool(each.control & LAST) for each in pieces[:-1]] == [False] * (len(pieces) - 1)
         assert all(each.control & LAST for each in pieces[-1:])
+
         assert all(len(each.fragment) % 2 == 0 for each in pieces[:-1])
     assert len(data) >= (data_set is not None)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    maximum=st.integers(0, 80) | st.sampled_from([16_384, 0xFFFFFFFF]),
+    command_set=st.binary(min_size=1, max_size=100),
+    data_sets=st.lists(st.binary(max_size=200), min_size=1, max_size=5),
+)
+def test_messages_sent_together_are_those_sent_one_by_one(
+    maximum: int, command_set: bytes, data_sets: list[bytes]
+) -> None:
+    """A peer cannot tell which messages went into one write (PS3.8 9.3.5)."""
+    with _linked(local_pair()) as link, ThreadPoolExecutor(1) as executor:
+        link.upper_layer.peer_maximum_length_bytes = maximum
+        received = executor.submit(_read_to_end, link.peer)
+        link.upper_layer.send_messages(7, command_set, data_sets)
+        link.upper_layer.close(0)
+        together = received.result(_SECONDS)
+    one_by_one = [_sent_message(maximum, command_set, data_set) for data_set in data_sets]
+    assert _sent(together) == [pdu for message in one_by_one for pdu in message]
 
 
 def test_a_long_message_to_a_peer_that_takes_little_is_sent_bit_by_bit(
