@@ -28,6 +28,7 @@ from pydantic import (
     model_validator,
 )
 from pydantic_core import core_schema
+from pydicom.datadict import tag_for_keyword
 
 from pacsnode.config_document import (
     Document,
@@ -38,6 +39,8 @@ from pacsnode.config_document import (
     show_path,
 )
 from pacsnode.dicom.ae import RemoteAE, check_ae_title
+from pacsnode.dicom.attributes import MATCHED_VRS, Attribute, ExtraKeyError, extra_key
+from pacsnode.dicom.information_model import Level
 from pacsnode.dicom.uid import is_valid_uid
 
 _SQLITE_SCHEME = "sqlite:///"
@@ -126,6 +129,101 @@ def _check_host(host: str) -> str:
         return host
 
 
+def _check_vr(vr: str) -> str:
+    if vr and vr not in MATCHED_VRS:
+        raise ValueError(_VR)
+    return vr
+
+
+def _check_private_creator(name: str) -> str:
+    if len(name) > 64 or "\\" in name or name != name.strip() or not name.isprintable():  # noqa: PLR2004 - VR LO
+        raise ValueError(_PRIVATE_CREATOR)
+    return name
+
+
+def _check_tag(text: str) -> str:
+    if text and _tag_of(text) is None:
+        raise ValueError(_TAG)
+    return text
+
+
+def _tag_of(text: str) -> int | None:
+    """Return the number of a tag, of a private one with block 00; None if it is none."""
+    match = re.fullmatch(r"\(?([0-9A-F]{4}),?([0-9A-F]{2}|XX)([0-9A-F]{2})\)?", text.upper())
+    if match is None:
+        return None
+    group, block, element = match.groups()
+    is_private = int(group, 16) % 2 == 1
+    if is_private and block < "10":  # PS3.5 7.8.1: no block of private Attributes
+        return None
+    if is_private:
+        block = "00"
+    return None if block == "XX" else int(group + block + element, 16)
+
+
+def _check_keyword(keyword: str) -> str:
+    if keyword and tag_for_keyword(keyword) is None:
+        raise ValueError(_KEYWORD)
+    return keyword
+
+
+def _check_tag_as_key(tag: str, validation: ValidationInfo) -> str:
+    if tag:
+        _check_extra_key({**validation.data, "tag": tag, "keyword": ""}, validation)
+    return tag
+
+
+def _check_as_key(keyword: str, validation: ValidationInfo) -> str:
+    tag = validation.data.get("tag")
+    if tag is None:  # it is at fault itself
+        return keyword
+    if bool(keyword) == bool(tag):
+        raise ValueError("one of the two, tag or keyword")
+    if keyword:
+        _check_extra_key({**validation.data, "keyword": keyword}, validation)
+    return keyword
+
+
+def _check_extra_key(entry: Mapping[str, str], validation: ValidationInfo) -> None:
+    """Refuse an entry of `catalog.extra_keys` that is none, or is listed twice."""
+    if not {"level", "vr", "private_creator"} <= entry.keys():
+        return  # they are at fault themselves
+    name = _extra_key(entry).name
+    seen = _Reading.of(validation).seen
+    if ("extra key", name) in seen:
+        raise ValueError("an Attribute that is not listed twice")
+    seen.add(("extra key", name))
+
+
+def _extra_key(entry: Mapping[str, str]) -> Attribute:
+    """Return the Attribute of an entry of `catalog.extra_keys` whose fields are sound.
+
+    Raises:
+        ExtraKeyError: it can be no key.
+    """
+    tag = tag_for_keyword(entry["keyword"]) if entry["keyword"] else _tag_of(entry["tag"])
+    if tag is None:
+        raise ExtraKeyError(_TAG)
+    return extra_key(
+        Level[entry["level"]],
+        tag=tag,
+        vr=entry["vr"] or None,
+        private_creator=entry["private_creator"],
+    )
+
+
+def _show_extra_key(attribute: Attribute) -> dict[str, str]:
+    """Return an extra key as an entry of `catalog.extra_keys`."""
+    if not attribute.private_creator:
+        return {"keyword": attribute.keyword, "level": attribute.level.name}
+    return {
+        "tag": attribute.keyword.partition(" ")[0],
+        "private_creator": attribute.private_creator,
+        "vr": attribute.vr,
+        "level": attribute.level.name,
+    }
+
+
 def _check_folder(value: object, validation: ValidationInfo) -> Path:
     if not isinstance(value, str | Path):
         raise NotTextError(_FOLDER)
@@ -176,6 +274,13 @@ _FOLDER = "a folder, absolute or relative; ~ is not replaced"
 _CATALOG_URL = (
     "sqlite:///FILE with a relative or absolute (four slashes) file name, without ? and #"
 )
+
+_VR = "a VR whose values can be matched: " + " ".join(sorted(MATCHED_VRS))
+_PRIVATE_CREATOR = (
+    "1 to 64 printable characters without backslash, and without spaces at the start and the end"
+)
+_TAG = 'a tag, such as "(0018,0022)" or "(0019,xx0C)" for a private one'
+_KEYWORD = "a keyword of the data dictionary (PS3.6), such as KVP"
 
 _BindAddress = Annotated[
     str, _text(_check_address, _ADDRESS), _only_once("an address that is not listed twice")
@@ -249,6 +354,31 @@ class StorageSettings(_Section):
     additional_sop_classes: tuple[Annotated[str, _text(_check_uid, _UID)], ...] = ()
 
 
+class _ExtraKeySection(_Section):
+    """One entry of `catalog.extra_keys`: first what the check of its tag or keyword needs."""
+
+    level: Literal["PATIENT", "STUDY", "SERIES", "IMAGE"]
+    vr: Annotated[str, _text(_check_vr, _VR)] = ""
+    private_creator: Annotated[str, _text(_check_private_creator, _PRIVATE_CREATOR)] = ""
+    tag: Annotated[str, _text(_check_tag, _TAG), AfterValidator(_check_tag_as_key)] = ""
+    keyword: Annotated[str, _text(_check_keyword, _KEYWORD), AfterValidator(_check_as_key)] = ""
+
+    def as_attribute(self) -> Attribute:
+        return _extra_key(self.model_dump())
+
+
+_ExtraKey = Annotated[
+    Attribute,
+    GetPydanticSchema(
+        lambda _source, handler: core_schema.no_info_after_validator_function(
+            _ExtraKeySection.as_attribute,
+            handler(_ExtraKeySection),
+            serialization=core_schema.plain_serializer_function_ser_schema(_show_extra_key),
+        )
+    ),
+]
+
+
 class CatalogSettings(_Section):
     """Where the catalog is kept. The URL holds an absolute file name, not percent-encoded."""
 
@@ -256,6 +386,15 @@ class CatalogSettings(_Section):
         "sqlite:///pacsnode-data/catalog.sqlite"
     )
     busy_timeout_seconds: _Seconds = 60
+    extra_keys: tuple[_ExtraKey, ...] = ()
+
+
+class NameSettings(_Section):
+    """What person names are matched by."""
+
+    family_name_alone: bool = False
+    ignores_accents: bool = False
+    any_group: bool = True
 
 
 class QuerySettings(_Section):
@@ -263,6 +402,9 @@ class QuerySettings(_Section):
 
     match_unknown: bool = False
     result_limit: Annotated[int, _whole_number(0, 1_000_000_000)] = 0
+    relational_lenient: bool = False
+    offer_patient_study_only: bool = False
+    names: NameSettings = Field(default_factory=NameSettings)
 
 
 class ProcessesSettings(_Section):
@@ -344,7 +486,10 @@ def load_settings(path: Path | None, environment: Mapping[str, str]) -> Settings
         ConfigError: something is wrong; it lists every fault.
     """
     source = path.absolute() if path else None
-    document = Document(Settings, _RemoteAESection)
+    document = Document(
+        Settings,
+        {("remote_aes",): _RemoteAESection, ("catalog", "extra_keys"): _ExtraKeySection},
+    )
     if source:
         document.add_file(source)
     document.add_environment(environment)

@@ -80,15 +80,19 @@ class Document:
         faults: in the order in which they were found.
     """
 
-    def __init__(self, settings: type[BaseModel], list_entry: type[BaseModel]) -> None:
+    def __init__(
+        self,
+        settings: type[BaseModel],
+        list_entries: Mapping[tuple[str, ...], type[BaseModel]],
+    ) -> None:
         """Start with nothing read.
 
         Args:
             settings: the whole of the keys; a field that is a model is a section.
-            list_entry: the keys of an entry of the one list whose entries have keys.
+            list_entries: the keys of an entry, for the lists whose entries have keys.
         """
         self._settings = settings
-        self._list_entry = list_entry
+        self._list_entries = list_entries
         # Every section is there, so that its defaults, too, are checked in this reading.
         self.values: dict[str, object] = {leaf[0]: None for leaf in leaves_of(settings) if leaf[1:]}
         self.faults: list[Fault] = []
@@ -182,13 +186,15 @@ class Document:
         return values
 
     def _put(self, leaf: _Location, value: object) -> None:
-        section: object = self.values
+        section = self.values
         for name in leaf[:-1]:
-            if self.values[str(name)] is None:
-                self.values[str(name)] = {}
-            section = self.values[str(name)]
-        if isinstance(section, dict):  # else the file is at fault there, and is told so
-            section[leaf[-1]] = value
+            inner = section.get(str(name))
+            inner = {} if inner is None else inner
+            if not isinstance(inner, dict):
+                return  # the file is at fault there, and is told so
+            section[str(name)] = inner
+            section = inner
+        section[str(leaf[-1])] = value
 
     def _show_location(self, location: _Location) -> str:
         for leaf, variable in self._variables.items():
@@ -228,13 +234,16 @@ class Document:
         return "unknown key; known here: " + ", ".join(known)
 
     def _section_at(self, location: _Location) -> type[BaseModel]:
-        """Return the section at a location: the whole, one of its sections, or a list's entry."""
-        if not location:
-            return self._settings
-        annotation = self._settings.model_fields[str(location[0])].annotation
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            return annotation
-        return self._list_entry
+        """Return the section at a location: the whole, a section within, or a list's entry."""
+        section = self._settings
+        path: tuple[str, ...] = ()
+        for step in location:
+            annotation = section.model_fields[str(step)].annotation
+            path = (*path, str(step))
+            if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+                return self._list_entries[path]
+            section = annotation
+        return section
 
 
 def leaves_of(section: type[BaseModel]) -> Iterator[tuple[str, ...]]:

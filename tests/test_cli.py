@@ -1,6 +1,7 @@
 """The command line: what each command prints, and its exit code."""
 
 import logging
+import re
 import sqlite3
 import sys
 import warnings
@@ -12,6 +13,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from pacsnode import __version__, cli
+from pacsnode.catalog import migrations
+from pacsnode.dicom.attributes import ATTRIBUTES
 from pacsnode.exit_codes import ExitCode
 from tests.support.instances import ct_data_set, encoded, write_instance
 from tests.support.server import running_server
@@ -58,7 +61,18 @@ def test_the_version_is_printed(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["serve", "check-config", "import", "studies", "echo", "upgrade-catalog"]
+    "command",
+    [
+        "serve",
+        "check-config",
+        "import",
+        "studies",
+        "echo",
+        "upgrade-catalog",
+        "keys",
+        "reindex",
+        "inconsistencies",
+    ],
 )
 def test_every_command_of_the_contract_is_there(run: Run, command: str) -> None:
     """Each command explains itself, and takes --config."""
@@ -151,14 +165,116 @@ def test_a_catalog_of_a_newer_program_is_refused(run: Run, tmp_path: Path) -> No
     with closing(sqlite3.connect(tmp_path / "pacsnode-data" / "catalog.sqlite")) as connection:
         connection.execute("UPDATE schema_version SET version = 999")
         connection.commit()
-    for command in (["studies"], ["upgrade-catalog"], ["import", "x.dcm"]):
+    others = (["keys"], ["reindex"], ["inconsistencies"])
+    for command in (["studies"], ["upgrade-catalog"], ["import", "x.dcm"], *others):
         assert run(*command).exit_code == ExitCode.CATALOG_UNUSABLE
 
 
 def test_an_upgrade_tells_what_it_did(run: Run) -> None:
     """The first run makes the schema, the second finds nothing to do."""
-    assert "from schema 0 to 1" in run("upgrade-catalog").output
-    assert "has schema 1 already" in run("upgrade-catalog").output
+    assert f"from schema 0 to {migrations.NEWEST}" in run("upgrade-catalog").output
+    assert f"has schema {migrations.NEWEST} already" in run("upgrade-catalog").output
+
+
+_EXTRA_KEYS = """
+    [{keyword: KVP, level: IMAGE},
+     {tag: "(0019,xx0C)", private_creator: EXAMPLE, vr: IS, level: SERIES}]
+"""
+
+
+def _row(output: str, *words: str) -> list[str]:
+    """Return the cells of the only row of a table that has these words."""
+    (line,) = (line for line in output.splitlines() if {*words} <= {*line.split()})
+    return re.split(r"  +", line.strip())
+
+
+def test_every_key_is_listed_with_how_it_is_matched(run: Run) -> None:
+    """Tag, keyword, level, VR, type, kinds of matching, and whether it is catalogued."""
+    output = run("keys").stdout
+    patient_id, modalities, sequence, related = (
+        _row(output, word)
+        for word in (
+            "PatientID",
+            "ModalitiesInStudy",
+            "ProcedureCodeSequence",
+            "NumberOfStudyRelatedInstances",
+        )
+    )
+    assert patient_id[:3] == ["(0010,0020)", "PatientID", "PATIENT"]
+    assert patient_id[3:] == ["LO", "U", "single value, wild card", "catalogued"]
+    assert modalities[3:] == ["CS", "O", "single value, wild card, multiple values", "computed"]
+    assert sequence[2:] == ["STUDY", "SQ", "O", "sequence", "catalogued"]
+    assert related[2:] == ["STUDY", "IS", "O", "universal only", "computed"]
+    assert len(output.splitlines()) == 1 + len(ATTRIBUTES)
+
+
+def test_an_extra_key_is_listed_with_what_is_left_to_do(
+    run: Run, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is named by tag and creator; until reindex has run, two of two instances are without."""
+    assert run("import", str(files)).exit_code == ExitCode.NEGATIVE
+    monkeypatch.setenv("PACSNODE_CATALOG__EXTRA_KEYS", _EXTRA_KEYS)
+    output = run("keys").stdout
+    assert _row(output, "EXAMPLE") == [
+        "(0019,xx0C)",
+        "EXAMPLE",
+        "SERIES",
+        "IS",
+        "O",
+        "single value (as a number)",
+        "2 of 2 instances still to be reindexed",
+    ]
+    assert _row(output, "KVP")[-1] == "2 of 2 instances still to be reindexed"
+    assert _row(output, "ImageType")[-1] == "catalogued"
+    result = run("reindex")
+    assert (result.exit_code, result.stdout) == (0, "2 instances reindexed, 0 not\n")
+    assert _row(run("keys").stdout, "KVP")[-1] == "catalogued"
+    assert run("reindex").stdout == "0 instances reindexed, 0 not\n"
+
+
+def test_a_file_that_cannot_be_reindexed_is_told(
+    run: Run, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one is done, the exit code is 1, and the path stands in a line."""
+    run("import", str(files))
+    lost, _ = sorted(tmp_path.glob("pacsnode-data/**/*.dcm"))
+    lost.unlink()
+    monkeypatch.setenv("PACSNODE_CATALOG__EXTRA_KEYS", _EXTRA_KEYS)
+    result = run("reindex")
+    assert result.exit_code == ExitCode.NEGATIVE
+    assert result.stdout == "1 instances reindexed, 1 not\n"
+    assert f"{lost.name}: " in result.stderr
+    assert _row(run("keys").stdout, "KVP")[-1] == "1 of 2 instances still to be reindexed"
+
+
+def test_inconsistencies_are_listed(run: Run, tmp_path: Path) -> None:
+    """One row for each entity, Attribute and value; without any there is the head alone."""
+    assert len(run("inconsistencies").stdout.splitlines()) == 1
+    for number, description in enumerate(("Head", "Neck", "Neck")):
+        data_set = ct_data_set(
+            StudyInstanceUID="1.2.1",
+            SOPInstanceUID=f"1.4.{number}",
+            StudyDescription=description,
+            PatientName=f"Example^{description}",
+            PatientComments=description * 100,
+        )
+        write_instance(encoded(data_set), tmp_path / f"{number}.dcm")
+    run("import", *(f"{number}.dcm" for number in range(3)))
+    result = run("inconsistencies")
+    assert result.exit_code == 0
+    assert [re.split(r"  +", line.strip()) for line in result.stdout.splitlines()[1:]] == [
+        ["PATIENT", "EX1", "PatientName", "Example^Head", "Example^Neck", "2", "1.4.1"],
+        [
+            "PATIENT",
+            "EX1",
+            "PatientComments",
+            "Head" * 25 + "...",
+            "Neck" * 25 + "...",
+            "2",
+            "1.4.1",
+        ],
+        ["STUDY", "1.2.1", "StudyDescription", "Head", "Neck", "2", "1.4.1"],
+    ]
 
 
 def test_a_storage_folder_that_cannot_be_made_is_told_apart(run: Run, tmp_path: Path) -> None:

@@ -9,8 +9,10 @@ import pytest
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from pacsnode.config import ConfigError, Fault, Settings, load_settings
+from pacsnode.config import ConfigError, Fault, NameSettings, Settings, load_settings
 from pacsnode.dicom.ae import RemoteAE
+from pacsnode.dicom.attributes import Keys
+from pacsnode.dicom.information_model import Level
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = ROOT / "config" / "pacsnode.yaml"
@@ -57,15 +59,16 @@ def _shipped_values(section: dict[str, object], path: Leaf = ()) -> Iterator[tup
 def _shipped_comments() -> dict[Leaf, str]:
     """Return the comment above each key of the shipped file, as one line."""
     comments: dict[Leaf, str] = {}
-    section, comment = "", ""
+    path: Leaf = ()
+    comment = ""
     for line in SHIPPED.read_text(encoding="utf-8").splitlines():
         if line.lstrip().startswith("#"):
             comment += line.lstrip().removeprefix("#")
         elif match := re.match(r"( *)(\w+):(.*)", line):
             indentation, name, value = match.groups()
-            section = section if indentation else name
+            path = (*path[: len(indentation) // 2], name)
             if value:
-                comments[(section, name) if indentation else (name,)] = comment.strip()
+                comments[path] = comment.strip()
             comment = ""
         else:
             comment = ""
@@ -156,17 +159,31 @@ def test_the_documented_choices_are_the_accepted_ones(leaf: Leaf) -> None:
     assert re.split(r", | or ", fault.rpartition(": ")[2]) == CHOICES[leaf]
 
 
-def test_the_commented_example_is_valid(tmp_path: Path) -> None:
-    """The example of remote AEs, uncommented and put in the place that it names, loads."""
+def _with_example(tmp_path: Path, key: str) -> Path:
+    """The shipped file with the example of a list, uncommented, in the place that it names."""
     text = SHIPPED.read_text(encoding="utf-8")
-    example = re.search(r"# remote_aes:\n(?:#   .*\n)+", text)
+    example = re.search(rf"( *)# {key}:\n(?: *#   .*\n)+", text)
     assert example
-    text = text.replace(example[0], re.sub(r"(?m)^# ", "", example[0]))
-    path = _write(tmp_path, text.replace("remote_aes: []\n", ""))
-    assert load_settings(path, {}).remote_aes == (
+    text = text.replace(example[0], re.sub(rf"(?m)^{example[1]}# ", example[1], example[0]))
+    return _write(tmp_path, text.replace(f"{example[1]}{key}: []\n", ""))
+
+
+def test_the_commented_example_is_valid(tmp_path: Path) -> None:
+    """The example of remote AEs loads."""
+    assert load_settings(_with_example(tmp_path, "remote_aes"), {}).remote_aes == (
         RemoteAE("VIEWER", "viewer.example.org", 104),
         RemoteAE("123", "2001:db8::17", 11112),
     )
+
+
+def test_the_commented_example_of_extra_keys_is_valid(tmp_path: Path) -> None:
+    """It has a key by its keyword, one by its tag, and a private one."""
+    keys = load_settings(_with_example(tmp_path, "extra_keys"), {}).catalog.extra_keys
+    assert [(key.keyword, key.level, key.vr) for key in keys] == [
+        ("KVP", Level.IMAGE, "DS"),
+        ("ScanOptions", Level.SERIES, "CS"),
+        ("(0019,xx0C) SIEMENS MR HEADER", Level.IMAGE, "IS"),
+    ]
 
 
 # Faults
@@ -222,8 +239,23 @@ def test_a_variable_goes_before_the_file(tmp_path: Path) -> None:
 def test_a_nested_variable_leaves_its_section_alone(tmp_path: Path) -> None:
     """A variable of one key keeps the other keys that the file sets in that section."""
     path = _write(tmp_path, "query:\n  result_limit: 5\n")
-    settings = load_settings(path, {"PACSNODE_QUERY__MATCH_UNKNOWN": "true"})
-    assert settings.query.model_dump() == {"match_unknown": True, "result_limit": 5}
+    query = load_settings(path, {"PACSNODE_QUERY__MATCH_UNKNOWN": "true"}).query
+    assert (query.match_unknown, query.result_limit) == (True, 5)
+
+
+def test_a_variable_reaches_a_section_within_a_section(tmp_path: Path) -> None:
+    """It keeps the keys that the file sets beside it, in the inner section and around it."""
+    text = "query:\n  result_limit: 5\n  names:\n    ignores_accents: true\n"
+    variables = {"PACSNODE_QUERY__NAMES__ANY_GROUP": "false"}
+    query = load_settings(_write(tmp_path, text), variables).query
+    assert query.result_limit == 5
+    assert query.names == NameSettings(ignores_accents=True, any_group=False)
+    assert load_settings(None, variables).query.names == NameSettings(any_group=False)
+
+
+def test_a_section_within_a_section_may_be_empty(tmp_path: Path) -> None:
+    """Where all its keys are commented out, its defaults are in force."""
+    assert load_settings(_write(tmp_path, "query:\n  names:\n"), {}).query.names == NameSettings()
 
 
 def test_a_variable_replaces_a_whole_list(tmp_path: Path) -> None:
@@ -291,6 +323,15 @@ def test_a_variable_does_not_hide_a_section_that_is_none(tmp_path: Path) -> None
     path = _write(tmp_path, "log: []\n")
     assert _faults(path, {"PACSNODE_LOG__LEVEL": "info"}) == [
         "log: an empty list: keys with their values; the keys are level"
+    ]
+
+
+@pytest.mark.parametrize("text", ["query: 1\n", "query:\n  names: 1\n"])
+def test_a_variable_does_not_hide_an_inner_section_that_is_none(tmp_path: Path, text: str) -> None:
+    """The same within a section: one fault, where the file has it."""
+    faults = _faults(_write(tmp_path, text), {"PACSNODE_QUERY__NAMES__ANY_GROUP": "false"})
+    assert [fault.partition(": keys with their values")[0] for fault in faults] == [
+        "query: 1" if text == "query: 1\n" else "query.names: 1"
     ]
 
 
@@ -392,3 +433,42 @@ def test_the_description_has_a_line_for_each_setting(tmp_path: Path) -> None:
     ]
     assert f"storage.folder: {tmp_path}/pacsnode-data/storage" in lines
     assert "query.match_unknown: false" in lines
+
+
+@pytest.mark.parametrize(
+    "tag", ["(0019,xx0C)", "(0019,XX0c)", "0019xx0C", "0019,100C", "(0019,FF0C)", "0019100c"]
+)
+def test_a_private_key_may_be_written_with_any_block(tag: str) -> None:
+    """The creator says which block it is in an instance (PS3.5 7.8.1)."""
+    entry = f'{{tag: "{tag}", private_creator: MADE UP, vr: IS, level: SERIES}}'
+    settings = load_settings(None, {"PACSNODE_CATALOG__EXTRA_KEYS": f"[{entry}]"})
+    (key,) = settings.catalog.extra_keys
+    assert (key.tag, key.private_creator, key.vr) == (0x0019000C, "MADE UP", "IS")
+    assert key.level is Level.SERIES
+    assert Keys(settings.catalog.extra_keys).find(0x0019420C, "MADE UP") is key
+
+
+@pytest.mark.parametrize(
+    "entry", ["keyword: KVP", 'tag: "(0018,0060)"', 'tag: "00180060"', "keyword: KVP, vr: DS"]
+)
+def test_an_extra_key_is_named_by_its_keyword_or_its_tag(entry: str) -> None:
+    """A VR is not needed where the data dictionary has it."""
+    entries = f"[{{{entry}, level: IMAGE}}]"
+    (key,) = load_settings(None, {"PACSNODE_CATALOG__EXTRA_KEYS": entries}).catalog.extra_keys
+    assert (key.keyword, key.tag, key.vr) == ("KVP", 0x00180060, "DS")
+    assert key.is_extra
+
+
+def test_extra_keys_are_described_as_they_are_written() -> None:
+    """Each says what it is named by."""
+    private = '{"tag": "(0019,xx0C)", "private_creator": "MADE UP", "vr": "IS", "level": "IMAGE"}'
+    entries = f'[{{"keyword": "KVP", "level": "SERIES"}}, {private}]'
+    lines = load_settings(None, {"PACSNODE_CATALOG__EXTRA_KEYS": entries}).describe()
+    assert f"catalog.extra_keys: {entries}" in lines
+
+
+def test_a_fault_of_an_extra_key_in_a_variable_names_the_variable() -> None:
+    """As with other lists."""
+    assert _faults(None, {"PACSNODE_CATALOG__EXTRA_KEYS": "[{keyword: KVP, level: x}]"}) == [
+        "PACSNODE_CATALOG__EXTRA_KEYS[0].level: x: PATIENT, STUDY, SERIES or IMAGE"
+    ]

@@ -22,6 +22,15 @@ from pacsnode.catalog.records import CatalogError
 from pacsnode.config import Settings
 from pacsnode.daemon.scoreboard import RowState
 from pacsnode.daemon.worker_contract import WorkerContext
+from pacsnode.dicom.attributes import Keys
+from pacsnode.dicom.information_model import (
+    PATIENT_ROOT,
+    PATIENT_STUDY_ONLY,
+    STUDY_ROOT,
+    InformationModel,
+)
+from pacsnode.dicom.matching import NameMatching
+from pacsnode.dicom.query import QueryOptions
 from pacsnode.exit_codes import ExitCode
 from pacsnode.file_store import FileStore, FileStoreError
 from pacsnode.network.handlers import Handlers
@@ -79,6 +88,7 @@ def open_catalog(settings: Settings) -> Catalog:
     """
     return Catalog(
         settings.catalog.url,
+        Keys(settings.catalog.extra_keys),
         busy_timeout_seconds=settings.catalog.busy_timeout_seconds,
         match_unknown=settings.query.match_unknown,
         is_durable=settings.durability == "full",
@@ -108,6 +118,26 @@ def association_limits(settings: Settings) -> AssociationLimits:
         idle_timeout_seconds=association.idle_timeout_seconds,
         connect_timeout_seconds=association.connect_timeout_seconds,
     )
+
+
+def query_options(settings: Settings) -> QueryOptions:
+    """Return how queries are understood, as far as the settings say so."""
+    names = settings.query.names
+    return QueryOptions(
+        relational=settings.query.relational_lenient,
+        names=NameMatching(
+            family_name_alone=names.family_name_alone,
+            ignores_accents=names.ignores_accents,
+            any_group=names.any_group,
+        ),
+    )
+
+
+def information_models(settings: Settings) -> tuple[InformationModel, ...]:
+    """Return the Query/Retrieve information models that the settings offer (rule A-2)."""
+    if settings.query.offer_patient_study_only:
+        return (PATIENT_ROOT, STUDY_ROOT, PATIENT_STUDY_ONLY)
+    return (PATIENT_ROOT, STUDY_ROOT)
 
 
 def duplicate_policy(settings: Settings) -> DuplicatePolicy:
@@ -208,6 +238,7 @@ def _server(settings: Settings, context: WorkerContext, keeper: Keeper) -> Assoc
         limits=limits,
         result_limit=settings.query.result_limit,
         maximum_instance_bytes=settings.storage.maximum_instance_bytes,
+        query_options=query_options(settings),
     )
     policy = AssociationPolicy(
         ae_titles=frozenset(settings.ae_titles),
@@ -215,6 +246,7 @@ def _server(settings: Settings, context: WorkerContext, keeper: Keeper) -> Assoc
         called=AETitlePolicy(settings.association.called_ae_title),
         calling=AETitlePolicy(settings.association.calling_ae_title),
         additional_sop_classes=frozenset(settings.storage.additional_sop_classes),
+        models=information_models(settings),
     )
     return AssociationServer(
         listeners=context.listeners,

@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -15,8 +15,17 @@ import pytest
 
 from pacsnode.config import Settings, load_settings
 from pacsnode.daemon.scoreboard import RowState, Scoreboard
-from pacsnode.daemon.worker import association_limits, open_catalog, open_file_store, run_worker
+from pacsnode.daemon.worker import (
+    association_limits,
+    information_models,
+    open_catalog,
+    open_file_store,
+    query_options,
+    run_worker,
+)
 from pacsnode.daemon.worker_contract import WorkerContext
+from pacsnode.dicom.information_model import PATIENT_ROOT, PATIENT_STUDY_ONLY, STUDY_ROOT
+from pacsnode.dicom.matching import NameMatching
 from pacsnode.exit_codes import ExitCode
 from tests.support.waiting import wait_until
 from tests.support.wire import (
@@ -205,3 +214,49 @@ def test_the_parts_follow_the_settings(tmp_path: Path) -> None:
     open_file_store(settings).close()
     assert (tmp_path / "catalog" / "catalog.sqlite").is_file()
     assert (tmp_path / "storage").is_dir()
+
+
+def _query_settings(**variables: str) -> Settings:
+    return load_settings(None, {f"PACSNODE_QUERY__{name}": v for name, v in variables.items()})
+
+
+def test_queries_are_understood_as_the_settings_say() -> None:
+    """Relational queries, family names, accents and groups: by default strict (B-6, C-30)."""
+    strict = query_options(_query_settings())
+    assert (strict.relational, strict.names) == (False, NameMatching())
+    lenient = query_options(
+        _query_settings(
+            RELATIONAL_LENIENT="true",
+            NAMES__FAMILY_NAME_ALONE="true",
+            NAMES__IGNORES_ACCENTS="true",
+            NAMES__ANY_GROUP="false",
+        )
+    )
+    assert lenient.relational
+    assert lenient.names == NameMatching(
+        family_name_alone=True, ignores_accents=True, any_group=False
+    )
+
+
+def test_the_retired_model_is_offered_if_the_settings_say_so() -> None:
+    """By default both roots, and no more (A-2)."""
+    assert information_models(_query_settings()) == (PATIENT_ROOT, STUDY_ROOT)
+    assert information_models(_query_settings(OFFER_PATIENT_STUDY_ONLY="true")) == (
+        PATIENT_ROOT,
+        STUDY_ROOT,
+        PATIENT_STUDY_ONLY,
+    )
+
+
+def test_the_catalog_has_the_keys_of_the_settings(tmp_path: Path) -> None:
+    """Those that every node has, and the extra ones."""
+    settings = load_settings(
+        None,
+        {
+            "PACSNODE_CATALOG__URL": f"sqlite:///{tmp_path}/catalog.sqlite",
+            "PACSNODE_CATALOG__EXTRA_KEYS": "[{keyword: KVP, level: IMAGE}]",
+        },
+    )
+    with closing(open_catalog(settings)) as catalog:
+        assert [key.keyword for key in catalog.keys.extra] == ["KVP"]
+        assert catalog.keys.find(0x00100010) is not None
