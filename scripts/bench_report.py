@@ -17,7 +17,7 @@ _NARROWEST = 160  # columns; wide enough for all peers where the output is no te
 
 
 @dataclass(frozen=True, slots=True)
-class _Grid:
+class Grid:
     """A table as text, not laid out yet.
 
     Attributes:
@@ -50,18 +50,18 @@ class Report:
 
     def print_table(self, table: Table) -> None:
         """Print the rates of all peers, and the ratios of those that are compared."""
-        self._print_grid(_rates(table))
+        self.print_grid(_rates(table))
         comparisons = comparisons_of(table.plan)
         if comparisons:
-            self._print_grid(_ratios(table, comparisons))
+            self.print_grid(_ratios(table, comparisons))
         self._print_lines([*_failures(table), _sender_load(table)])
 
     def print_figures(self, figures: Sequence[Figure]) -> None:
         """Print what is no rate."""
         rows = [[each.what, each.measured, each.remark] for each in figures]
         if rows:
-            self._print_grid(
-                _Grid("Further measures", ["", "measured", "how"], rows, frozenset({0, 2}))
+            self.print_grid(
+                Grid("Further measures", ["", "measured", "how"], rows, frozenset({0, 2}))
             )
 
     def print_failures(self, failures: Sequence[str]) -> None:
@@ -74,7 +74,7 @@ class Report:
             [each.what, each.aim, each.measured, "yes" if each.is_met else "no"] for each in aims
         ]
         if rows:
-            self._print_grid(_Grid("Aims", ["", "aim", "measured", "met"], rows))
+            self.print_grid(Grid("Aims", ["", "aim", "measured", "met"], rows))
 
     def print_remarks(
         self, tables: Sequence[Table], machine: Machine, foreign_cores: float
@@ -107,7 +107,8 @@ class Report:
             )
         self._print_lines(lines)
 
-    def _print_grid(self, grid: _Grid) -> None:
+    def print_grid(self, grid: Grid) -> None:
+        """Print a table."""
         if self._as_markdown:
             self._print_markdown(grid)
             return
@@ -118,7 +119,7 @@ class Report:
             table.add_row(*row)
         self._console.print(table)
 
-    def _print_markdown(self, grid: _Grid) -> None:
+    def _print_markdown(self, grid: Grid) -> None:
         lines = [f"**{grid.title}**", "", _markdown_row(grid.header)]
         lines.append(
             "|"
@@ -138,7 +139,7 @@ class Report:
             print()
 
 
-def _rates(table: Table) -> _Grid:
+def _rates(table: Table) -> Grid:
     peers = table.plan.peers
     header = ["instances/s", "associations"]
     header += [f"{peer.name} ({peer.durability})" for peer in peers]
@@ -146,7 +147,7 @@ def _rates(table: Table) -> _Grid:
         [row.kind.title, str(row.associations), *(_rate(row, peer) for peer in peers)]
         for row in table.rows
     ]
-    return _Grid(f"Rates, {table.plan.environment.title}", header, rows)
+    return Grid(f"Rates, {table.plan.environment.title}", header, rows)
 
 
 def _rate(row: Row, peer: Peer) -> str:
@@ -157,7 +158,7 @@ def _rate(row: Row, peer: Peer) -> str:
     return f"{row.rate(peer):.{digits}f}{spread}{mark}"
 
 
-def _ratios(table: Table, comparisons: Sequence[Comparison]) -> _Grid:
+def _ratios(table: Table, comparisons: Sequence[Comparison]) -> Grid:
     header = ["times as fast", "associations"]
     header += [f"{each.peer.name} / {each.other.name}" for each in comparisons]
     rows = [
@@ -165,7 +166,7 @@ def _ratios(table: Table, comparisons: Sequence[Comparison]) -> _Grid:
         + [f"{row.ratio(each.peer, each.other):.2f}" for each in comparisons]
         for row in table.rows
     ]
-    return _Grid(f"Ratios, {table.plan.environment.title}", header, rows)
+    return Grid(f"Ratios, {table.plan.environment.title}", header, rows)
 
 
 def _failures(table: Table) -> list[str]:

@@ -12,12 +12,17 @@ from contextlib import closing
 from types import TracebackType
 from typing import Self
 
-from pydicom.uid import UID
+from pydicom.uid import (
+    UID,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
 
 VERIFICATION = UID("1.2.840.10008.1.1")
 
 _APPLICATION_CONTEXT = b"1.2.840.10008.3.1.1.1"
-_TRANSFER_SYNTAXES = (b"1.2.840.10008.1.2", b"1.2.840.10008.1.2.1", b"1.2.840.10008.1.2.2")
+_TRANSFER_SYNTAXES = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
 _IMPLEMENTATION_CLASS_UID = b"1.2.826.0.1.3680043.8.498.3"
 _MAXIMUM_LENGTH_BYTES = 16384
 _ASSOCIATE_AC, _P_DATA, _RELEASE_RP = 0x02, 0x04, 0x06
@@ -99,13 +104,17 @@ class Association:
         return bytes(received)
 
 
-def associate_rq(called_ae_title: str, abstract_syntaxes: Sequence[UID]) -> bytes:
-    """Return an A-ASSOCIATE-RQ that proposes each with three Transfer Syntaxes.
+def associate_rq(
+    called_ae_title: str,
+    abstract_syntaxes: Sequence[UID],
+    transfer_syntaxes: Sequence[UID] = _TRANSFER_SYNTAXES,
+) -> bytes:
+    """Return an A-ASSOCIATE-RQ that proposes each with the same Transfer Syntaxes.
 
     Source: PS3.8 9.3.2.
     """
     contexts = b"".join(
-        _presentation_context(2 * place + _FIRST_CONTEXT_ID, uid.encode("ascii"))
+        _presentation_context(2 * place + _FIRST_CONTEXT_ID, uid, transfer_syntaxes)
         for place, uid in enumerate(abstract_syntaxes)
     )
     user_information = _item(0x51, struct.pack(">L", _MAXIMUM_LENGTH_BYTES)) + _item(
@@ -121,11 +130,12 @@ def associate_rq(called_ae_title: str, abstract_syntaxes: Sequence[UID]) -> byte
     return struct.pack(">BxL", 1, len(body)) + body
 
 
-def _presentation_context(context_id: int, abstract_syntax: bytes) -> bytes:
-    transfer_syntaxes = b"".join(_item(0x40, uid) for uid in _TRANSFER_SYNTAXES)
-    return _item(
-        0x20, struct.pack(">B3x", context_id) + _item(0x30, abstract_syntax) + transfer_syntaxes
-    )
+def _presentation_context(
+    context_id: int, abstract_syntax: UID, transfer_syntaxes: Sequence[UID]
+) -> bytes:
+    syntaxes = _item(0x30, abstract_syntax.encode("ascii"))
+    syntaxes += b"".join(_item(0x40, uid.encode("ascii")) for uid in transfer_syntaxes)
+    return _item(0x20, struct.pack(">B3x", context_id) + syntaxes)
 
 
 def _item(item_type: int, content: bytes) -> bytes:
