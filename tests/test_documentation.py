@@ -61,6 +61,18 @@ def test_the_conformance_statement_says_how_storage_is_negotiated() -> None:
     assert f"`{answer}`" in _CONFORMANCE
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [negotiation.FIND_APPLICATION_INFORMATION, negotiation.MOVE_APPLICATION_INFORMATION],
+    ids=["FIND", "MOVE"],
+)
+def test_the_conformance_statement_says_which_options_of_queries_are_supported(
+    answer: bytes,
+) -> None:
+    """The answer to Query/Retrieve extended negotiation is stated, byte by byte (rule B-11)."""
+    assert f"| `{','.join(map(str, answer))}`, as far as asked for |" in _CONFORMANCE
+
+
 def _refusals() -> list[negotiation.Refusal]:
     values = vars(negotiation).values()
     return [value for value in values if isinstance(value, negotiation.Refusal)]
@@ -98,8 +110,9 @@ def test_no_configuration_key_is_documented_that_does_not_exist() -> None:
 
 
 def _commands() -> list[str]:
-    names = (command.name or _name_of(command.callback) for command in app.registered_commands)
-    return sorted(names)
+    parts = [app, *(group.typer_instance for group in app.registered_groups)]
+    commands = [command for part in parts if part for command in part.registered_commands]
+    return sorted(command.name or _name_of(command.callback) for command in commands)
 
 
 def _name_of(callback: object) -> str:

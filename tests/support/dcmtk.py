@@ -20,7 +20,7 @@ from tests.support.waiting import wait_until
 
 _TIMEOUT_SECONDS = 60
 _HERE = "127.0.0.1"
-_MODEL_OPTIONS = {"PATIENT": "-P", "STUDY": "-S"}
+_MODEL_OPTIONS = {"PATIENT": "-P", "STUDY": "-S", "PATIENT/STUDY ONLY": "-O"}
 _COUNTER_WORDS = ("Remaining", "Completed", "Failed", "Warning")
 
 Address = tuple[str, int]
@@ -125,8 +125,9 @@ def findscu(address: Address, root: str, keys: Sequence[str], folder: Path, *opt
 
     Args:
         address: of the SCP.
-        root: PATIENT or STUDY.
-        keys: as findscu takes them, `Keyword=value`, the Query/Retrieve Level among them.
+        root: PATIENT, STUDY or PATIENT/STUDY ONLY.
+        keys: as findscu takes them, `Keyword=value`, the Query/Retrieve Level among them; bytes
+            that are not UTF-8 by `os.fsdecode`.
         folder: an empty folder for the answers.
         options: further options of the tool.
     """

@@ -137,6 +137,7 @@ class Requestor:
         calling_ae_title: the same.
         common_extended: Service Class UID by SOP Class UID (PS3.7 D.3.3.6).
         timeout_seconds: for each answer.
+        maximum_length: of the PDUs that we take, in bytes; 0 is no limit.
     """
 
     called_ae_title: bytes = b"PACSNODE"
@@ -145,6 +146,7 @@ class Requestor:
     application_context: bytes = _APPLICATION_CONTEXT
     protocol_version: int = 1
     timeout_seconds: float = 30
+    maximum_length: int = 131072
 
 
 class Association:
@@ -154,6 +156,7 @@ class Association:
         contexts: the negotiated contexts by id.
         maximum_pdu_length: what the acceptor is ready to receive, in bytes; 0 is no limit.
         message_id: of the latest request.
+        longest_pdu: that has come, in bytes, without type and length.
     """
 
     def __init__(
@@ -172,6 +175,7 @@ class Association:
         self.contexts: dict[int, NegotiatedContext] = {}
         self.maximum_pdu_length = 0
         self.message_id = 0
+        self.longest_pdu = 0
         self._held: bytearray | None = None
         self._received: deque[tuple[int, bytes]] = deque()
         self._proposed = {2 * place + 1: context for place, context in enumerate(proposed)}
@@ -398,7 +402,8 @@ class Association:
             )
             for context_id, context in self._proposed.items()
         )
-        user = _item(0x51, struct.pack(">I", 131072)) + _item(0x52, _IMPLEMENTATION_CLASS_UID)
+        user = _item(0x51, struct.pack(">I", asked.maximum_length))
+        user += _item(0x52, _IMPLEMENTATION_CLASS_UID)
         for sop_class, service_class in asked.common_extended.items():
             sub_item = _counted(sop_class) + _counted(service_class) + struct.pack(">H", 0)
             user += _item(0x57, sub_item)
@@ -436,6 +441,8 @@ class Association:
     def _read_pdu(self) -> tuple[int, bytes]:
         """Return the type and the body of the next PDU."""
         pdu_type, _, length = struct.unpack(">BBI", self._read(6))
+        if pdu_type == _P_DATA:
+            self.longest_pdu = max(self.longest_pdu, length)
         return int(pdu_type), self._read(length)
 
     def _read(self, length: int) -> bytes:

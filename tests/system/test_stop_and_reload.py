@@ -5,6 +5,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from pydicom import Dataset
 from pydicom.uid import CTImageStorage
 
 from tests.support.destination import destination
@@ -129,6 +130,29 @@ def test_a_reload_takes_over_a_new_move_destination(tmp_path: Path) -> None:
         )
         assert late.received[0].sop_instance_uid == instance.sop_instance_uid
         assert node.process.poll() is None
+
+
+def test_a_reload_takes_over_new_extra_keys(tmp_path: Path) -> None:
+    """After SIGHUP a key that was unknown is catalogued, matched and returned (D-5)."""
+    instance = encoded(ct_data_set(KVP=120))
+
+    def answers(kvp: str) -> list[Dataset]:
+        uid = str(instance.study_instance_uid)
+        return find(
+            node.address, STUDY_ROOT_FIND, identifier_of("STUDY", StudyInstanceUID=uid, KVP=kvp)
+        )[0]
+
+    with running_node(tmp_path) as node:
+        store_all(node.address, [encoded(ct_data_set())])
+        workers = set(node.workers())
+        node.settings["catalog"]["extra_keys"] = [{"keyword": "KVP", "level": "STUDY"}]
+        node.write_config()
+        assert node.process is not None
+        os.kill(node.process.pid, signal.SIGHUP)
+        wait_until(lambda: not workers & set(node.workers()), "the old workers to be gone")
+        store_all(node.address, [instance])
+        assert [answer.KVP for answer in answers("120")] == [120]
+        assert answers("121") == []
 
 
 def test_a_reload_does_not_disturb_a_running_transfer(tmp_path: Path) -> None:

@@ -58,7 +58,12 @@ from tests.support.hostile import (
 )
 from tests.support.instances import Instance, ct_data_set, encoded
 from tests.support.node import Node, running_node, under_attack
-from tests.support.wire import EXPLICIT_VR_LITTLE_ENDIAN, VERIFICATION, ProposedContext
+from tests.support.wire import (
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    STUDY_ROOT_FIND,
+    VERIFICATION,
+    ProposedContext,
+)
 
 pytestmark = pytest.mark.system
 
@@ -244,6 +249,20 @@ _LYING_REQUESTS = {
     + application_context()
     + presentation_context(1)
     + user_information(item(0x56, b"\xff\xff1.2")),
+    "extended negotiation without a UID": _FIXED_PART
+    + application_context()
+    + presentation_context(1)
+    + user_information(item(0x56)),
+    "options of a query: none, far too many, odd ones": _FIXED_PART
+    + application_context()
+    + presentation_context(1)
+    + presentation_context(3, STUDY_ROOT_FIND)
+    + user_information(
+        b"".join(
+            item(0x56, struct.pack(">H", len(STUDY_ROOT_FIND)) + STUDY_ROOT_FIND.encode() + options)
+            for options in (b"", b"\1" * 40_000, b"\2\xff\1")
+        )
+    ),
     "common extended negotiation cut off": _FIXED_PART
     + application_context()
     + presentation_context(1)
