@@ -138,6 +138,7 @@ class Requestor:
         common_extended: Service Class UID by SOP Class UID (PS3.7 D.3.3.6).
         timeout_seconds: for each answer.
         maximum_length: of the PDUs that we take, in bytes; 0 is no limit.
+        receive_buffer_bytes: how much the kernel takes in that we do not read; 0 leaves it to it.
     """
 
     called_ae_title: bytes = b"PACSNODE"
@@ -147,6 +148,7 @@ class Requestor:
     protocol_version: int = 1
     timeout_seconds: float = 30
     maximum_length: int = 131072
+    receive_buffer_bytes: int = 0
 
 
 class Association:
@@ -179,8 +181,14 @@ class Association:
         self._held: bytearray | None = None
         self._received: deque[tuple[int, bytes]] = deque()
         self._proposed = {2 * place + 1: context for place, context in enumerate(proposed)}
-        self.socket = socket.create_connection(address, asked.timeout_seconds)
+        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        self.socket = socket.socket(family, socket.SOCK_STREAM)
         try:
+            self.socket.settimeout(asked.timeout_seconds)
+            if asked.receive_buffer_bytes:  # made smaller later, what was on its way is dropped
+                buffer_bytes = asked.receive_buffer_bytes
+                self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)
+            self.socket.connect(address)
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.socket.sendall(_pdu(_ASSOCIATE_RQ, self._associate_rq(asked)))
             self._negotiate()

@@ -3,7 +3,6 @@
 Source: PS3.4 C.4.1.3.1; PS3.7 9.3.2.3; rules D-1, D-9, D-30.
 """
 
-import socket
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from tests.support.waiting import wait_until
 from tests.support.wire import (
     STUDY_ROOT_FIND,
     Association,
+    Requestor,
     Response,
     encoded_identifier,
     identifier_of,
@@ -143,8 +143,8 @@ def test_every_study_is_answered_once(large: Node) -> None:
 
 def test_a_requestor_that_reads_nothing_holds_up_nobody(large: Node) -> None:
     """While a query waits for its requestor, the catalog is neither locked nor read (D-9)."""
-    with Association(large.address, query_contexts()) as association:
-        association.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+    requestor = Requestor(receive_buffer_bytes=65_536)
+    with Association(large.address, query_contexts(), requestor) as association:
         queries = large.log.count("C-FIND")
         _ask(association, _all_studies())
         first = association.receive()
