@@ -151,6 +151,17 @@ class Requestor:
     receive_buffer_bytes: int = 0
 
 
+def _connected(address: tuple[str, int], asked: Requestor) -> socket.socket:
+    """Return a connection; a small buffer has to be asked for before there is one."""
+    if not asked.receive_buffer_bytes:
+        return socket.create_connection(address, asked.timeout_seconds)
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, asked.receive_buffer_bytes)
+    connection.settimeout(asked.timeout_seconds)
+    connection.connect(address)
+    return connection
+
+
 class Association:
     """An association with the node, released when the context manager is left without an error.
 
@@ -181,14 +192,8 @@ class Association:
         self._held: bytearray | None = None
         self._received: deque[tuple[int, bytes]] = deque()
         self._proposed = {2 * place + 1: context for place, context in enumerate(proposed)}
-        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        self.socket = socket.socket(family, socket.SOCK_STREAM)
+        self.socket = _connected(address, asked)
         try:
-            self.socket.settimeout(asked.timeout_seconds)
-            if asked.receive_buffer_bytes:  # made smaller later, what was on its way is dropped
-                buffer_bytes = asked.receive_buffer_bytes
-                self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)
-            self.socket.connect(address)
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.socket.sendall(_pdu(_ASSOCIATE_RQ, self._associate_rq(asked)))
             self._negotiate()
