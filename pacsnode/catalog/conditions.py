@@ -45,37 +45,32 @@ _Exists = Callable[[Condition], Condition]
 _NOT_IN_PATH: Final = re.compile(r'["\\\x00-\x1f]')
 
 
-def condition(
-    key: MatchingKey | CombinedKey, *, match_unknown: bool, study_by_study: bool = False
-) -> Condition:
+def condition(key: MatchingKey | CombinedKey, *, match_unknown: bool) -> Condition:
     """Return the condition that a key states, on the tables of the entity tree.
 
     Args:
         key: of an Attribute that is matched.
         match_unknown: an entity without a value matches (rule C-5); unique keys always have one.
-        study_by_study: what is asked of a study's series and instances is looked up for each study,
-            which is quick where another key leaves few of them; else the studies are found from
-            their series or instances.
     """
     if isinstance(key, CombinedKey):
         return _combined(key, match_unknown=match_unknown)
-    values = _values_of(key.attribute, study_by_study=study_by_study)
+    values = _values_of(key.attribute)
     is_unique = key.attribute.key_type is KeyType.UNIQUE
     return _condition(values, key.matching, match_unknown=match_unknown and not is_unique)
 
 
-def _values_of(attribute: Attribute, *, study_by_study: bool) -> "_Values":
+def _values_of(attribute: Attribute) -> "_Values":
     """Return where the values of an Attribute are kept."""
     match attribute.keyword:
         case "ModalitiesInStudy":
             modality = ValueInColumns(BY_KEYWORD["Modality"])
-            return _Single(modality, _in_study(SERIES, study_by_study=study_by_study))
+            return _Single(modality, _in_study(SERIES))
         case "SOPClassesInStudy":
             sop_class = ValueInColumns(BY_KEYWORD["SOPClassUID"])
-            return _Single(sop_class, _in_study(INSTANCE, study_by_study=study_by_study))
+            return _Single(sop_class, _in_study(INSTANCE))
         case "AnatomicRegionsInStudyCodeSequence":
             source = _list_of(BY_KEYWORD["AnatomicRegionSequence"])
-            return _List(source, "SQ", _in_study(INSTANCE, study_by_study=study_by_study))
+            return _List(source, "SQ", _in_study(INSTANCE))
         case "AvailableTransferSyntaxUID":
             return _Single(ValueInColumns(attribute, INSTANCE.transfer_syntax_uid))
         case _ if attribute.column:
@@ -229,16 +224,17 @@ def _list_of(attribute: Attribute) -> ColumnBase:
     return NodeList((SQL("(SELECT m.value FROM json_each("), further, member))
 
 
-def _in_study(table: CatalogTable, *, study_by_study: bool) -> _Exists:
-    """Return what makes a condition on a series or instance one on its study (rule A-11)."""
+def _in_study(table: CatalogTable) -> _Exists:
+    """Return what makes a condition on a series or instance one on its study (rule A-11).
+
+    It is looked up study by study, so that the studies can be walked in the order of the answers.
+    """
 
     def exists(expression: Condition) -> Condition:
-        below = SERIES.select(SQL("1") if study_by_study else SERIES.study_key)
+        below = SERIES.select(SQL("1"))
         if table is INSTANCE:
             below = below.join(INSTANCE, on=(INSTANCE.series_key == SERIES.key))
-        if study_by_study:
-            return fn.EXISTS(below.where(SERIES.study_key == STUDY.key, expression))
-        return STUDY.key.in_(below.where(expression))
+        return fn.EXISTS(below.where(SERIES.study_key == STUDY.key, expression))
 
     return exists
 

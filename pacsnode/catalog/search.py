@@ -216,9 +216,7 @@ class _KeySearch:
         self._conditions: defaultdict[Level, list[Condition]] = defaultdict(list)
         keys: Sequence[MatchingKey | CombinedKey] = (*query.matching_keys, *query.combined_keys)
         for key in keys:
-            # Study by study, for so the studies can be walked in their order: a modality that none
-            # has takes tens of milliseconds at a hundred thousand, one that all have next to none.
-            expression = condition(key, match_unknown=match_unknown, study_by_study=True)
+            expression = condition(key, match_unknown=match_unknown)
             self._conditions[_level_of(key)].append(expression)
         if query.level is Level.PATIENT:
             # Rule A-14: what has no unique key is no entity of this level.

@@ -49,7 +49,6 @@ class OneRow:
         self,
         *keys: MatchingKey | CombinedKey,
         match_unknown: bool = False,
-        study_by_study: bool = False,
     ) -> bool:
         """Tell whether SQL finds the entity of the lowest level that the keys name."""
         level = max(
@@ -60,9 +59,7 @@ class OneRow:
             upper = TABLE[Level(lower - 1)]
             selection = selection.join(upper, on=(PARENT_KEY[lower] == upper.key))
         for key in keys:
-            selection = selection.where(
-                condition(key, match_unknown=match_unknown, study_by_study=study_by_study)
-            )
+            selection = selection.where(condition(key, match_unknown=match_unknown))
         with self.database.reading():
             return len(list(selection.execute(self.database.peewee))) == 1
 

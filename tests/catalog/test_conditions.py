@@ -349,11 +349,10 @@ def test_items_agree(one_row: OneRow, items: tuple[Item, ...], matching: ItemMat
         for match_unknown in (False, True):
             expected = matches(matching, "SQ", items, match_unknown=match_unknown)
             found = [
-                one_row.is_matched(key, match_unknown=match_unknown, study_by_study=study_by_study)
+                one_row.is_matched(key, match_unknown=match_unknown)
                 for key in (MatchingKey(_SEQUENCE, matching), in_study)
-                for study_by_study in (False, True)
             ]
-            assert found == [expected] * 4
+            assert found == [expected] * 2
 
 
 @_many
@@ -417,7 +416,6 @@ def test_all_of_several_keys_have_to_match(one_row: OneRow) -> None:
         assert not one_row.is_matched(MatchingKey(modality, key))
 
 
-@pytest.mark.parametrize("study_by_study", [False, True])
 @pytest.mark.parametrize("match_unknown", [False, True])
 @pytest.mark.parametrize(
     ("modalities", "key", "expected"),
@@ -440,42 +438,35 @@ def test_modalities_of_several_series(
     *,
     expected: bool | None,
     match_unknown: bool,
-    study_by_study: bool,
 ) -> None:
     """The values are those of the series; only empties are unknown (A-11, C-5, C-23)."""
     modality, in_study = BY_KEYWORD["Modality"], BY_KEYWORD["ModalitiesInStudy"]
     first, *others = [{modality: value} for value in modalities]
     matching = MatchingKey(in_study, parse_matching_key("CS", key, empty_value=True))
     with one_row.holding(first, *others):
-        found = one_row.is_matched(
-            matching, match_unknown=match_unknown, study_by_study=study_by_study
-        )
+        found = one_row.is_matched(matching, match_unknown=match_unknown)
     assert found == (match_unknown if expected is None else expected)
 
 
-@pytest.mark.parametrize("study_by_study", [False, True])
 @pytest.mark.parametrize(("key", "expected"), [("PT\\CT", True), ("CT\\MR", False)])
 def test_each_of_several_modalities_may_be_of_another_series(
-    one_row: OneRow, key: str, *, expected: bool, study_by_study: bool
+    one_row: OneRow, key: str, *, expected: bool
 ) -> None:
     """All that are asked for have to be in the study, in whichever series (B-16: J-132, J-133)."""
     modality, in_study = BY_KEYWORD["Modality"], BY_KEYWORD["ModalitiesInStudy"]
     matching = parse_matching_key("CS", key, multiple_values=True)
     with one_row.holding({modality: "CT"}, {modality: "PT"}, {modality: "SR"}):
-        found = one_row.is_matched(MatchingKey(in_study, matching), study_by_study=study_by_study)
+        found = one_row.is_matched(MatchingKey(in_study, matching))
     assert found == expected
 
 
-@pytest.mark.parametrize("study_by_study", [False, True])
-def test_a_sop_class_of_any_instance_is_one_of_the_study(
-    one_row: OneRow, *, study_by_study: bool
-) -> None:
+def test_a_sop_class_of_any_instance_is_one_of_the_study(one_row: OneRow) -> None:
     """SOP Classes in Study takes a list of UIDs (A-11, C-10)."""
     sop_class, in_study = BY_KEYWORD["SOPClassUID"], BY_KEYWORD["SOPClassesInStudy"]
     with one_row.holding({sop_class: "1.2.3"}, {sop_class: "1.2.4"}):
         for uids, expected in ((("1.2.9", "1.2.4"), True), (("1.2",), False)):
             key = MatchingKey(in_study, UidList(uids))
-            assert one_row.is_matched(key, study_by_study=study_by_study) == expected
+            assert one_row.is_matched(key) == expected
 
 
 @pytest.mark.parametrize("length", [20, 21, 40_000])
@@ -521,10 +512,7 @@ def _as_large_as_it_may_be() -> dict[int, Any]:
 
 
 @pytest.mark.parametrize("match_unknown", [False, True])
-@pytest.mark.parametrize("study_by_study", [False, True])
-def test_sqlite_takes_whatever_a_request_may_ask(
-    one_row: OneRow, *, match_unknown: bool, study_by_study: bool
-) -> None:
+def test_sqlite_takes_whatever_a_request_may_ask(one_row: OneRow, *, match_unknown: bool) -> None:
     """Keys at their limits make a statement that is not too long, deep or full of variables."""
     options = QueryOptions(relational=True)
     request = identifier("IMAGE", {0x00080018: "", **_as_large_as_it_may_be()})
@@ -534,9 +522,7 @@ def test_sqlite_takes_whatever_a_request_may_ask(
     assert isinstance(items.matching, ItemMatching)
     assert len(items.matching.keys) > 300
     with one_row.holding({}):
-        one_row.is_matched(
-            *query.matching_keys, match_unknown=match_unknown, study_by_study=study_by_study
-        )
+        one_row.is_matched(*query.matching_keys, match_unknown=match_unknown)
 
 
 def test_a_unique_key_is_never_unknown(one_row: OneRow) -> None:
