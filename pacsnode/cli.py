@@ -23,6 +23,7 @@ from pacsnode.command import (
     print_table,
     progress_bar,
     settings_of,
+    using_catalog,
 )
 from pacsnode.config import Settings, load_settings
 from pacsnode.daemon.node import run_node
@@ -142,8 +143,7 @@ def _import_files(
 @app.command()
 def studies(config: ConfigOption = None) -> None:
     """Print a table of the studies in the catalog, the newest first."""
-    catalog = catalog_of(settings_of(config))
-    try:
+    with using_catalog(settings_of(config)) as catalog:
         rows = [
             (
                 study.study_date,
@@ -157,10 +157,6 @@ def studies(config: ConfigOption = None) -> None:
             )
             for study in catalog.studies()
         ]
-    except CatalogError as error:
-        fail(ExitCode.CATALOG_UNUSABLE, str(error))
-    finally:
-        catalog.close()
     columns = ("Date", "Patient ID", "Patient's Name", "Modalities", "Description")
     print_table((*columns, "Series", "Instances", "Study Instance UID"), rows)
 

@@ -18,6 +18,7 @@ from pacsnode.command import (
     print_table,
     progress_bar,
     settings_of,
+    using_catalog,
 )
 from pacsnode.dicom.attributes import Attribute, Keys, Origin, tag_text
 from pacsnode.dicom.information_model import Level
@@ -50,13 +51,8 @@ def upgrade_catalog(config: ConfigOption = None) -> None:
 @app.command()
 def keys(config: ConfigOption = None) -> None:
     """Print every key of queries: its level, how it is matched, and whether it is catalogued."""
-    catalog = catalog_of(settings_of(config))
-    try:
+    with using_catalog(settings_of(config)) as catalog:
         state = catalog.reindex_state()
-    except CatalogError as error:
-        fail(ExitCode.CATALOG_UNUSABLE, str(error))
-    finally:
-        catalog.close()
     columns = ("Tag", "Attribute", "Level", "VR", "Type", "Matching", "State")
     print_table(columns, _rows_of_keys(catalog.keys, state))
 
@@ -91,9 +87,8 @@ def reindex(config: ConfigOption = None) -> None:
 @app.command()
 def inconsistencies(config: ConfigOption = None) -> None:
     """Print what instances state of their patient, study or series against what answers."""
-    catalog = catalog_of(settings_of(config))
     columns = ("Level", "Entity", "Attribute", "Answers", "Other", "Instances", "First of them")
-    try:
+    with using_catalog(settings_of(config)) as catalog:
         rows = [
             (
                 found.level.name,
@@ -106,10 +101,6 @@ def inconsistencies(config: ConfigOption = None) -> None:
             )
             for found in catalog.inconsistencies()
         ]
-    except CatalogError as error:
-        fail(ExitCode.CATALOG_UNUSABLE, str(error))
-    finally:
-        catalog.close()
     print_table(columns, rows)
 
 

@@ -5,7 +5,8 @@ An error is one clear line, or one for each fault; exit codes are those of exit_
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Final, NoReturn
 
@@ -51,6 +52,18 @@ def catalog_of(settings: Settings) -> Catalog:
         return open_catalog(settings)
     except CatalogError as error:
         fail(ExitCode.CATALOG_UNUSABLE, str(error))
+
+
+@contextmanager
+def using_catalog(settings: Settings) -> Iterator[Catalog]:
+    """Hold the catalog of the settings open for the block; where it fails, say why and end."""
+    catalog = catalog_of(settings)
+    try:
+        yield catalog
+    except CatalogError as error:
+        fail(ExitCode.CATALOG_UNUSABLE, str(error))
+    finally:
+        catalog.close()
 
 
 def file_store_of(settings: Settings) -> FileStore:

@@ -5,19 +5,16 @@ it is left at the end.
 """
 
 import argparse
-import os
-import shutil
-import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from bench_figures import Figure, MeasureError
 from bench_machine import ForeignLoad, describe_machine
+from bench_main import has_room, run, temporary_folder
 from bench_objects import KINDS, LARGE
 from bench_parts import LARGE_RATES, PARTS, RATES, Part
 from bench_peers import DISCARD, ORTHANC, PACSNODE, PEERS, PeerError
@@ -46,16 +43,12 @@ _Choice = TypeVar("_Choice", bound=_Named)
 def main() -> int:
     """Do what the command line says."""
     arguments = _parse_arguments()
-    signal.signal(signal.SIGTERM, _leave)
-    signal.signal(signal.SIGHUP, _leave)
-    try:
+
+    def measure() -> int:
         with _temporary_folders(arguments.folder) as folders:
             return _run(arguments, folders)
-    except (MeasureError, OSError) as error:
-        print(f"scripts/bench: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
+
+    return run("scripts/bench", measure)
 
 
 def _run(arguments: argparse.Namespace, folders: Folders) -> int:
@@ -196,24 +189,11 @@ def _chosen(available: Sequence[_Choice], names: Sequence[str]) -> list[_Choice]
 @contextmanager
 def _temporary_folders(folder: Path | None) -> Iterator[Folders]:
     """Make the folders of the bench; they are removed again with all that is in them."""
-    on_disk = folder or Path(os.environ.get("TMPDIR", "/var/tmp"))  # noqa: S108 - as above
-    with tempfile.TemporaryDirectory(prefix="pacsnode-bench-", dir=on_disk) as servers:
-        if not _has_room(on_disk, _LEAST_FREE_DISK_BYTES):
-            gibibytes = _LEAST_FREE_DISK_BYTES // 1024**3
-            raise MeasureError(f"{on_disk}: {gibibytes} GiB have to be free; see --folder")
-        has_memory = _has_room(_MEMORY_FOLDER, _LEAST_FREE_MEMORY_BYTES)
-        in_memory = _MEMORY_FOLDER if has_memory else on_disk
+    with temporary_folder(folder, _LEAST_FREE_DISK_BYTES) as servers:
+        has_memory = has_room(_MEMORY_FOLDER, _LEAST_FREE_MEMORY_BYTES)
+        in_memory = _MEMORY_FOLDER if has_memory else servers.parent
         with tempfile.TemporaryDirectory(prefix="pacsnode-bench-", dir=in_memory) as objects:
-            yield Folders(Path(servers), Path(objects))
-
-
-def _has_room(folder: Path, least_bytes: int) -> bool:
-    return os.access(folder, os.W_OK) and shutil.disk_usage(folder).free > least_bytes
-
-
-def _leave(_number: int, _frame: FrameType | None) -> NoReturn:
-    """End as Ctrl-C does: through every context that has something to stop or to remove."""
-    raise KeyboardInterrupt
+            yield Folders(servers, Path(objects))
 
 
 if __name__ == "__main__":

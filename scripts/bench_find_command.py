@@ -5,20 +5,13 @@ it is left at the end.
 """
 
 import argparse
-import os
-import shutil
-import signal
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
 
 from bench_figures import MeasureError
 from bench_find_parts import PARTS, Result
 from bench_machine import ForeignLoad, describe_machine
+from bench_main import run, temporary_folder
 from bench_peers import PeerError
 from bench_report import Report
 from bench_requestor import RequestorError
@@ -33,16 +26,12 @@ _FAILURES = (PeerError, RequestorError, MeasureError, OSError)
 def main() -> int:
     """Do what the command line says."""
     arguments = _parse_arguments()
-    signal.signal(signal.SIGTERM, _leave)
-    signal.signal(signal.SIGHUP, _leave)
-    try:
-        with _temporary_folder(arguments.folder) as folder:
+
+    def measure() -> int:
+        with temporary_folder(arguments.folder, _LEAST_FREE_DISK_BYTES) as folder:
             return _run(arguments, folder)
-    except (MeasureError, OSError) as error:
-        print(f"scripts/bench-find: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
+
+    return run("scripts/bench-find", measure)
 
 
 def _run(arguments: argparse.Namespace, folder: Path) -> int:
@@ -94,22 +83,6 @@ def _parse_arguments() -> argparse.Namespace:
     if unknown := set(arguments.only) - set(_NAMES):
         parser.error(f"--only: {', '.join(unknown)} is not one of {','.join(_NAMES)}")
     return arguments
-
-
-@contextmanager
-def _temporary_folder(folder: Path | None) -> Iterator[Path]:
-    """Make the folder of the bench; it is removed again with all that is in it."""
-    on_disk = folder or Path(os.environ.get("TMPDIR", "/var/tmp"))  # noqa: S108 - ours alone
-    with tempfile.TemporaryDirectory(prefix="pacsnode-bench-", dir=on_disk) as made:
-        if shutil.disk_usage(made).free < _LEAST_FREE_DISK_BYTES:
-            gibibytes = _LEAST_FREE_DISK_BYTES // 1024**3
-            raise MeasureError(f"{on_disk}: {gibibytes} GiB have to be free; see --folder")
-        yield Path(made)
-
-
-def _leave(_number: int, _frame: FrameType | None) -> NoReturn:
-    """End as Ctrl-C does: through every context that has something to stop or to remove."""
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":
