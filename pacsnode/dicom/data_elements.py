@@ -21,10 +21,10 @@ from pacsnode.dicom.transfer_syntax import Encoding
 
 # PS3.5 table 7.1-1: two reserved bytes and a 32-bit length follow these VRs. A VR of a later
 # edition is laid out like them as well.
-_SHORT_LENGTH_VRS: Final = frozenset(
+SHORT_LENGTH_VRS: Final = frozenset(
     b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split()
 )
-_MAXIMUM_SHORT_LENGTH: Final = 0xFFFE
+MAXIMUM_SHORT_LENGTH: Final = 0xFFFE
 # No text that anybody wants to find is longer; but a sender may call a gigabyte a comment.
 _LONGEST_WANTED_VALUE_BYTES: Final = 1024 * 1024
 UNDEFINED_LENGTH: Final = 0xFFFFFFFF
@@ -38,8 +38,8 @@ SEQUENCE_DELIMITATION: Final = 0xFFFEE0DD
 _ITEM_GROUPS: Final = frozenset({ITEM_GROUP})
 _GROUPS_OF_NO_DATA_SET: Final = frozenset({0x0000, 0x0002, ITEM_GROUP})  # rule F-12
 _PADDED_WITH_NUL: Final = frozenset({"UI", "OB", "UN"})  # PS3.5 6.2
-_FILLER_VRS: Final = frozenset({b"\0\0", b"  ", b"??"})
-_MAXIMUM_NESTING: Final = 64  # real ones have some six levels; recursion must not exhaust the stack
+FILLER_VRS: Final = frozenset({b"\0\0", b"  ", b"??"})
+MAXIMUM_NESTING: Final = 64  # real ones have some six levels; recursion must not exhaust the stack
 
 _DICTIONARY_ENTRIES_REMEMBERED: Final = 1024  # looking one up takes longer than reading a value
 _CUT_IN_HEADER: Final = "the data set ends within an element's header"
@@ -159,9 +159,9 @@ def encode_elements(elements: Iterable[DataElement], encoding: Encoding) -> byte
             parts.append(value)
             continue
         vr = element.vr.encode()
-        if vr in _SHORT_LENGTH_VRS and len(value) > _MAXIMUM_SHORT_LENGTH:
+        if vr in SHORT_LENGTH_VRS and len(value) > MAXIMUM_SHORT_LENGTH:
             vr = b"UN"
-        form = "<HH2sH" if vr in _SHORT_LENGTH_VRS else "<HH2s2xL"
+        form = "<HH2sH" if vr in SHORT_LENGTH_VRS else "<HH2s2xL"
         parts.append(struct.pack(form, group, number, vr, len(value)))
         parts.append(value)
     return b"".join(parts)
@@ -275,7 +275,7 @@ class Walk:
                 vr, start = b"", position + _HEADER_LENGTH
             else:
                 group, number, vr, length = tag_vr_and_length(data_set, position)
-                if vr in _SHORT_LENGTH_VRS and group != ITEM_GROUP:
+                if vr in SHORT_LENGTH_VRS and group != ITEM_GROUP:
                     start = position + _HEADER_LENGTH
                 else:
                     vr, length, start = self._other_header(position, group, vr)
@@ -316,13 +316,13 @@ class Walk:
             group, number, length = self._order.tag_and_length(self._data_set, position)
             return group << 16 | number, b"", length, start
         group, number, vr, length = self._order.tag_vr_and_length(self._data_set, position)
-        if vr not in _SHORT_LENGTH_VRS or group == ITEM_GROUP:
+        if vr not in SHORT_LENGTH_VRS or group == ITEM_GROUP:
             vr, length, start = self._other_header(position, group, vr)
         return group << 16 | number, vr, length, start
 
     def _other_header(self, position: int, group: int, vr: bytes) -> tuple[bytes, int, int]:
         """Return VR, length and start of the value where the header is not VR and 16-bit length."""
-        if vr in _FILLER_VRS and group != ITEM_GROUP:
+        if vr in FILLER_VRS and group != ITEM_GROUP:
             vr = b"UN"
         elif group == ITEM_GROUP or not (vr.isalpha() and vr.isupper()):
             # Items and delimiters have no VR. Some senders leave out the VR of other elements, too,
@@ -345,7 +345,7 @@ class Walk:
             is_implicit_vr: of the data set or item that its element stands in.
             depth: the number of such values around it.
         """
-        if depth > _MAXIMUM_NESTING:
+        if depth > MAXIMUM_NESTING:
             raise DataSetError("sequences are nested too deeply")
         # PS3.5 6.2.2 note: UN of undefined length holds Implicit VR Little Endian.
         is_implicit_vr = is_implicit_vr or vr == b"UN"
@@ -378,7 +378,7 @@ class Walk:
                 vr, start = b"", position + _HEADER_LENGTH
             else:
                 group, number, vr, length = tag_vr_and_length(data_set, position)
-                if vr in _SHORT_LENGTH_VRS and group != ITEM_GROUP:
+                if vr in SHORT_LENGTH_VRS and group != ITEM_GROUP:
                     start = position + _HEADER_LENGTH
                 else:
                     vr, length, start = self._other_header(position, group, vr)

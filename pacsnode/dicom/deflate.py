@@ -4,7 +4,7 @@ Source: PS3.5 A.5; RFC 1951.
 """
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 # How much of an inflated data set is kept: all that stands before the pixels fits in easily.
@@ -12,7 +12,7 @@ _KEPT_LENGTH: Final = 16 * 1024 * 1024
 # The longest value that an element can have (2**32 - 2 bytes), and 256 MiB of others.
 _LONGEST_LENGTH: Final = 2**32 + 2**28
 _INFLATED_STEP_LENGTH: Final = 1024 * 1024
-_DEFLATED_STEP_LENGTH: Final = 64 * 1024
+DEFLATED_STEP_LENGTH: Final = 64 * 1024
 
 
 class DeflateError(ValueError):
@@ -35,13 +35,13 @@ def inflate(data_set: bytes | bytearray | memoryview) -> tuple[bytearray, bool]:
     Source: PS3.5 A.5.
     """
     header = bytearray()
-    is_whole, length = True, 0
+    is_whole = True
     # Released on the way out, also by an error: a map of a file could not be closed else.
     with memoryview(data_set) as view:
-        for inflated in _inflated_parts(view):
-            length += len(inflated)
-            if length > _LONGEST_LENGTH:
-                raise DeflateError("the deflated data set inflates to more than 4.25 GiB")
+        starts = range(0, len(view), DEFLATED_STEP_LENGTH)
+        for inflated in inflated_parts(
+            bytes(view[start : start + DEFLATED_STEP_LENGTH]) for start in starts
+        ):
             if len(header) < _KEPT_LENGTH:
                 header += inflated
             else:
@@ -49,15 +49,24 @@ def inflate(data_set: bytes | bytearray | memoryview) -> tuple[bytearray, bool]:
     return header, is_whole
 
 
-def _inflated_parts(deflated: memoryview) -> Iterator[bytes]:
-    """Yield an inflated stream in parts, none of them empty or long.
+def inflated_parts(deflated: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield an inflated stream in parts, none of them empty or of more than 1 MiB.
 
-    It is fed in short pieces: what the stream has not yet consumed is copied at each step.
+    Args:
+        deflated: the stream in pieces of DEFLATED_STEP_LENGTH: what the stream has not yet consumed
+            of a piece is copied at each step.
+
+    Raises:
+        DeflateError: as `inflate` does.
     """
     stream = zlib.decompressobj(-zlib.MAX_WBITS)
-    for start in range(0, len(deflated), _DEFLATED_STEP_LENGTH):
-        pending = bytes(deflated[start : start + _DEFLATED_STEP_LENGTH])
+    length = 0
+    for piece in deflated:
+        pending = piece
         while inflated := _step(stream, pending):
+            length += len(inflated)
+            if length > _LONGEST_LENGTH:
+                raise DeflateError("the deflated data set inflates to more than 4.25 GiB")
             yield inflated
             pending = stream.unconsumed_tail
         if stream.eof:
