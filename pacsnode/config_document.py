@@ -16,6 +16,8 @@ import yaml
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
+from pacsnode.config_checks import NotTextError, NotWholeError
+
 _PREFIX = "PACSNODE_"
 _NOT_A_SETTING = "PACSNODE_CONFIG"  # names the file; read by the command line
 _LONGEST_VALUE_SHOWN = 60
@@ -57,14 +59,6 @@ class Fault:
         return f"{self.path}: {self.value}: {self.allowed}"
 
 
-class NotTextError(ValueError):
-    """A text was wanted; YAML may have read one as something else."""
-
-
-class NotWholeError(ValueError):
-    """A whole number was wanted."""
-
-
 class _Mark(Protocol):
     """A place in a YAML text, counted from 0."""
 
@@ -89,7 +83,8 @@ class Document:
 
         Args:
             settings: the whole of the keys; a field that is a model is a section.
-            list_entries: the keys of an entry, for the lists whose entries have keys.
+            list_entries: the keys of an entry, for the lists whose entries have keys; and of the
+                sections in such an entry, by the path without the place in the list.
         """
         self._settings = settings
         self._list_entries = list_entries
@@ -238,11 +233,14 @@ class Document:
         section = self._settings
         path: tuple[str, ...] = ()
         for step in location:
-            annotation = section.model_fields[str(step)].annotation
-            path = (*path, str(step))
-            if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-                return self._list_entries[path]
-            section = annotation
+            if isinstance(step, int):
+                continue
+            annotation = section.model_fields[step].annotation
+            path = (*path, step)
+            if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+                section = annotation
+            else:
+                section = self._list_entries[path]
         return section
 
 

@@ -10,13 +10,17 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from pacsnode.config import ConfigError, Fault, NameSettings, Settings, load_settings
-from pacsnode.dicom.ae import RemoteAE
+from pacsnode.config_remote_aes import RemoteAESection, TlsSection
+from pacsnode.dicom.ae import RemoteAE, TlsFiles
 from pacsnode.dicom.attributes import Keys
 from pacsnode.dicom.information_model import Level
+from tests.support.certificates import PASSPHRASE, make_certificate
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = ROOT / "config" / "pacsnode.yaml"
 BAD_CONFIGS = sorted((ROOT / "tests" / "data" / "bad_configs").glob("*.yaml"))
+
+UNCOMPRESSED = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"})
 
 Leaf = tuple[str, ...]
 
@@ -159,6 +163,16 @@ def test_the_documented_choices_are_the_accepted_ones(leaf: Leaf) -> None:
     assert re.split(r", | or ", fault.rpartition(": ")[2]) == CHOICES[leaf]
 
 
+def _with_entry(more: str) -> dict[str, str]:
+    """Return the variable that gives an entry of remote_aes further keys."""
+    return {"PACSNODE_REMOTE_AES": f"[{{ae_title: A, host: h, port: 104, {more}}}]"}
+
+
+def _remote_ae(more: str) -> RemoteAE:
+    (remote,) = load_settings(None, _with_entry(more)).remote_aes
+    return remote
+
+
 def _with_example(tmp_path: Path, key: str) -> Path:
     """The shipped file with the example of a list, uncommented, in the place that it names."""
     text = SHIPPED.read_text(encoding="utf-8")
@@ -168,12 +182,85 @@ def _with_example(tmp_path: Path, key: str) -> Path:
     return _write(tmp_path, text.replace(f"{example[1]}{key}: []\n", ""))
 
 
+def _remote_aes_of_the_example(folder: Path) -> tuple[RemoteAE, ...]:
+    files = make_certificate(folder / "tls", "pacsnode")
+    (folder / "tls" / "authorities.pem").write_bytes(files.certificate.read_bytes())
+    return load_settings(_with_example(folder, "remote_aes"), {}).remote_aes
+
+
 def test_the_commented_example_is_valid(tmp_path: Path) -> None:
-    """The example of remote AEs loads."""
-    assert load_settings(_with_example(tmp_path, "remote_aes"), {}).remote_aes == (
-        RemoteAE("VIEWER", "viewer.example.org", 104),
-        RemoteAE("123", "2001:db8::17", 11112),
+    """The example of remote AEs loads, with the files that it names."""
+    tls = tmp_path / "tls"
+    assert _remote_aes_of_the_example(tmp_path) == (
+        RemoteAE(
+            "VIEWER",
+            "viewer.example.org",
+            104,
+            calling_ae_title="PACSNODE",
+            transfer_syntaxes=frozenset(
+                {"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.4.70"}
+            ),
+            associations=2,
+            connect_timeout_seconds=5,
+            negotiation_timeout_seconds=20,
+            dimse_timeout_seconds=120,
+            tls=TlsFiles(tls / "authorities.pem", tls / "pacsnode.pem", tls / "pacsnode-key.pem"),
+        ),
+        RemoteAE("123", "2001:db8::17", 11112, transfer_syntaxes=UNCOMPRESSED),
     )
+
+
+def _keys_of_the_example() -> dict[str, str]:
+    """Return the keys of the first entry in the commented example, each with its comment."""
+    keys: dict[str, str] = {}
+    comment = ""
+    for line in SHIPPED.read_text(encoding="utf-8").partition("# remote_aes:\n")[2].splitlines():
+        if line.startswith("#   - ") and keys:
+            return keys
+        if match := re.match(r"#(?:   -|    ) +# (.*)", line):
+            comment += match[1] + " "
+        elif match := re.match(r"# +(?:- )?(\w+):", line):
+            keys[match[1]] = comment.strip()
+            comment = ""
+    raise AssertionError("the example has one entry only")
+
+
+def test_the_commented_example_has_every_key_of_an_entry() -> None:
+    """The keys of its first entry are those of the models, in their order."""
+    *keys, tls = RemoteAESection.model_fields
+    assert tls == "tls"
+    assert list(_keys_of_the_example()) == [*keys, tls, *TlsSection.model_fields]
+
+
+def test_the_commented_example_explains_every_key_that_can_be_left_out() -> None:
+    """Each has a comment that ends with its default, those with a unit say which."""
+    comments = _keys_of_the_example()
+    for key in ("ae_title", "host", "port"):
+        assert comments.pop(key) == ""
+    for key, comment in comments.items():
+        assert re.search(r"Default: [^.]+(\.\w+)?$", comment), key
+        assert key.endswith("_seconds") == ("Unit: seconds." in comment), key
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "associations",
+        "connect_timeout_seconds",
+        "negotiation_timeout_seconds",
+        "dimse_timeout_seconds",
+    ],
+)
+def test_the_documented_range_of_a_destination_is_the_enforced_one(key: str) -> None:
+    """The ends of a range are accepted; one less and one more are refused, saying the range."""
+    found = re.search(r"Range: (\d+) to (\d+)", _keys_of_the_example()[key])
+    assert found
+    lowest, highest = int(found[1]), int(found[2])
+    for value in (lowest, highest):
+        assert getattr(_remote_ae(f"{key}: {value}"), key) == value
+    for value in (lowest - 1, highest + 1):
+        (fault,) = _faults(None, _with_entry(f"{key}: {value}"))
+        assert fault.endswith(f"a whole number from {lowest} to {highest}")
 
 
 def test_the_commented_example_of_extra_keys_is_valid(tmp_path: Path) -> None:
@@ -472,3 +559,109 @@ def test_a_fault_of_an_extra_key_in_a_variable_names_the_variable() -> None:
     assert _faults(None, {"PACSNODE_CATALOG__EXTRA_KEYS": "[{keyword: KVP, level: x}]"}) == [
         "PACSNODE_CATALOG__EXTRA_KEYS[0].level: x: PATIENT, STUDY, SERIES or IMAGE"
     ]
+
+
+# Remote Application Entities
+
+
+def test_a_destination_has_the_defaults_of_all(tmp_path: Path) -> None:
+    """Where nothing else is said: any transfer syntax, one association, no TLS, times of all."""
+    path = _write(tmp_path, "remote_aes: [{ae_title: A, host: h, port: 104}]\n")
+    assert load_settings(path, {}).remote_aes == (RemoteAE("A", "h", 104),)
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("any", None),
+        ("uncompressed", UNCOMPRESSED),
+        ("[1.2.840.10008.1.2.5]", frozenset({"1.2.840.10008.1.2.5"})),
+    ],
+)
+def test_transfer_syntaxes_are_words_or_a_list(
+    written: str, expected: frozenset[str] | None
+) -> None:
+    """A word stands for many, a list for what it says."""
+    assert _remote_ae(f"transfer_syntaxes: {written}").transfer_syntaxes == expected
+
+
+def test_a_calling_title_is_compared_in_its_normal_form() -> None:
+    """Padding of our title does not count, and each of our titles is one (rule H-2)."""
+    variables = {"PACSNODE_AE_TITLES": "[ONE, TWO]", **_with_entry('calling_ae_title: " TWO "')}
+    assert load_settings(None, variables).remote_aes[0].calling_ae_title == "TWO"
+
+
+def test_a_fault_within_an_entry_in_a_variable_names_the_variable() -> None:
+    """As deep as it is."""
+    assert _faults(None, _with_entry("tls: {ca: x}")) == [
+        (
+            "PACSNODE_REMOTE_AES[0].tls.ca: x: unknown key;"
+            " known here: ca_file, certificate_file, key_file, checks_host_name"
+        )
+    ]
+
+
+@pytest.mark.parametrize("tls", ["{}", ""])
+def test_an_empty_section_of_tls_is_tls(tls: str) -> None:
+    """Whoever writes `tls:` and nothing in it is not called in the clear (H-40)."""
+    assert _remote_ae(f"tls: {tls}").tls == TlsFiles()
+
+
+def test_files_of_tls_start_in_the_folder_of_the_file(tmp_path: Path) -> None:
+    """Relative names do; a certificate may have its key in the same file."""
+    files = make_certificate(tmp_path / "tls", "ours")
+    both = files.certificate.read_text() + files.key.read_text()
+    (tmp_path / "both.pem").write_text(both)
+    text = "remote_aes: [{ae_title: A, host: h, port: 1, tls: {certificate_file: both.pem}}]\n"
+    (remote,) = load_settings(_write(tmp_path, text), {}).remote_aes
+    assert remote.tls == TlsFiles(certificate_file=tmp_path / "both.pem")
+
+
+@pytest.mark.parametrize(
+    ("key_file", "value", "reason"),
+    [
+        ("key_file: other-key.pem, ", "other-key.pem", "; this is that of another"),
+        ("key_file: protected-key.pem, ", "protected-key.pem", "; this one has one"),
+        ("key_file: other.pem, ", "other.pem", ""),
+        ("", "missing", ""),
+    ],
+    ids=["of another", "protected", "no key", "missing"],
+)
+def test_a_key_that_is_not_that_of_the_certificate_is_a_fault(
+    tmp_path: Path, key_file: str, value: str, reason: str
+) -> None:
+    """One of another certificate, one with a passphrase, something else, and none at all."""
+    make_certificate(tmp_path, "ours")
+    make_certificate(tmp_path, "other")
+    make_certificate(tmp_path, "protected", passphrase=PASSPHRASE)
+    certificate = "protected.pem" if "protected" in key_file else "ours.pem"
+    tls = f"{{{key_file}certificate_file: {certificate}}}"
+    path = _write(tmp_path, f"remote_aes: [{{ae_title: A, host: h, port: 1, tls: {tls}}}]\n")
+    assert _faults(path) == [
+        (
+            f"remote_aes[0].tls.key_file: {value}: the private key of certificate_file in PEM,"
+            f" without a passphrase{reason}"
+        )
+    ]
+
+
+@pytest.mark.parametrize("key", ["ca_file", "certificate_file"])
+def test_a_file_of_tls_that_cannot_be_read_is_a_fault(tmp_path: Path, key: str) -> None:
+    """A folder cannot; the reason is the system's."""
+    path = _write(tmp_path, f"remote_aes: [{{ae_title: A, host: h, port: 1, tls: {{{key}: .}}}}]\n")
+    assert _faults(path) == [
+        f"remote_aes[0].tls.{key}: .: a file that can be read (Is a directory)"
+    ]
+
+
+def test_destinations_are_described_as_they_are_written(tmp_path: Path) -> None:
+    """What keeps its default is left out; paths are absolute."""
+    files = make_certificate(tmp_path, "ours")
+    more = (
+        '"associations": 3, "dimse_timeout_seconds": 7, "transfer_syntaxes": "uncompressed", '
+        f'"tls": {{"ca_file": "{files.certificate}", "checks_host_name": false}}'
+    )
+    lines = load_settings(None, _with_entry(more)).describe()
+    (line,) = (line for line in lines if line.startswith("remote_aes: "))
+    (shown,) = yaml.safe_load(line.removeprefix("remote_aes: "))
+    assert shown == {"ae_title": "A", "host": "h", "port": 104, **yaml.safe_load(f"{{{more}}}")}

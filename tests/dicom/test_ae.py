@@ -2,7 +2,7 @@
 
 import pytest
 
-from pacsnode.dicom.ae import check_ae_title, normalise_ae_title
+from pacsnode.dicom.ae import check_ae_title, nearest_ae_title, normalise_ae_title
 
 
 @pytest.mark.parametrize("received", ["PACS", "PACS    ", "  PACS", "PACS\0\0", " PACS \0"])
@@ -35,3 +35,24 @@ def test_a_title_that_the_standard_does_not_allow_is_refused(title: str) -> None
     """Empty, too long, a backslash, a control or a foreign character: no title (H-2)."""
     with pytest.raises(ValueError, match="an AE title has"):
         check_ae_title(title)
+
+
+@pytest.mark.parametrize(
+    ("written", "nearest"),
+    [
+        ("VIEWR", "VIEWER"),
+        ("viewer", "VIEWER"),
+        (" VIEWER1 ", "VIEWER"),
+        ("ARCHIV", "Archive"),
+        ("CT99", None),
+        ("", None),
+    ],
+)
+def test_the_nearest_known_title_is_found(written: str, nearest: str | None) -> None:
+    """A letter left out, the wrong case, one too many; what is like no other has none (E-4)."""
+    assert nearest_ae_title(written, ["PRINTER", "VIEWER", "Archive"]) == nearest
+
+
+def test_without_a_known_title_none_is_near() -> None:
+    """An empty configuration has no suggestion."""
+    assert nearest_ae_title("VIEWER", []) is None
