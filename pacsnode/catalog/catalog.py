@@ -2,13 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 
-from pacsnode.catalog import inconsistencies, ingest, migrations, reindex, search
+from pacsnode.catalog import failures, inconsistencies, ingest, migrations, reindex, search
 from pacsnode.catalog.database import CatalogDatabase
 from pacsnode.catalog.ingest import Ingest
 from pacsnode.catalog.key_sets import number_of_key_set, reindex_state
 from pacsnode.catalog.records import (
     Addition,
+    FailedSubOperation,
     Inconsistency,
+    KeptFailure,
     KeptFile,
     Match,
     NewInstance,
@@ -18,6 +20,7 @@ from pacsnode.catalog.records import (
     StudySummary,
 )
 from pacsnode.dicom.attributes import STANDARD_KEYS, Keys
+from pacsnode.dicom.information_model import Level
 from pacsnode.dicom.instance import InstanceHeader
 from pacsnode.dicom.query import Query, Retrieval
 
@@ -165,6 +168,27 @@ class Catalog:
     def inconsistencies(self) -> Iterator[Inconsistency]:
         """Yield what instances state otherwise than what answers, level by level."""
         return inconsistencies.find(self._database, self._keys)
+
+    def add_failures(self, failed: Sequence[FailedSubOperation]) -> None:
+        """Keep what could not be sent, for 30 days; on the disk when this returns.
+
+        Many are written in several transactions: where the database fails in between, the first
+        ones are kept.
+        """
+        failures.add(self._database, failed)
+
+    def failures(self, uid_or_ae_title: str) -> Iterator[KeptFailure]:
+        """Yield what could not be sent in the last 30 days, the newest first.
+
+        Args:
+            uid_or_ae_title: a SOP Instance, Series or Study Instance UID, or the AE title of a
+                destination or of a requestor.
+        """
+        return failures.find(self._database, uid_or_ae_title)
+
+    def level_of(self, uid: str) -> Level | None:
+        """Return the level of what has a UID; None if the catalog has no such entity."""
+        return search.level_of(self._database, uid)
 
     def close(self) -> None:
         """Close the connections; the catalog cannot be used any more."""

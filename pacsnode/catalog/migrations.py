@@ -219,7 +219,48 @@ def _second_schema(database: CatalogDatabase) -> None:
         execute(writer, f"ALTER TABLE {table} DROP COLUMN {column}")
 
 
-_STEPS: Final[tuple[Callable[[CatalogDatabase], None], ...]] = (_first_schema, _second_schema)
+# What could not be sent, and why (failures.py). A moment is microseconds since 1970, in UTC.
+_THIRD_SCHEMA: Final = (
+    """
+    CREATE TABLE failure_reason (
+        key {key},
+        service TEXT NOT NULL,
+        requestor_ae_title TEXT NOT NULL,
+        destination_ae_title TEXT NOT NULL,
+        cause TEXT NOT NULL,
+        status INTEGER,
+        reason TEXT NOT NULL
+    )
+    """,
+    """
+    CREATE TABLE failure (
+        key {key},
+        reason_key BIGINT NOT NULL REFERENCES failure_reason (key),
+        failed_at BIGINT NOT NULL,
+        sop_instance_uid TEXT NOT NULL
+    )
+    """,
+    """
+    CREATE INDEX failure_reason_destination
+    ON failure_reason (destination_ae_title, requestor_ae_title, reason)
+    """,
+    "CREATE INDEX failure_reason_requestor ON failure_reason (requestor_ae_title)",
+    "CREATE INDEX failure_time ON failure (failed_at)",
+    "CREATE INDEX failure_reason_key ON failure (reason_key, failed_at)",
+    "CREATE INDEX failure_instance ON failure (sop_instance_uid, failed_at)",
+)
+
+
+def _third_schema(database: CatalogDatabase) -> None:
+    for statement in _THIRD_SCHEMA:
+        execute(database.writer, statement.format(key=database.key_type))
+
+
+_STEPS: Final[tuple[Callable[[CatalogDatabase], None], ...]] = (
+    _first_schema,
+    _second_schema,
+    _third_schema,
+)
 NEWEST: Final = len(_STEPS)
 
 

@@ -83,3 +83,20 @@ KEY_SET: Final = CatalogTable("key_set", ["key", "names"], primary_key="key")
 INCONSISTENCY: Final = CatalogTable(
     "inconsistency", ["instance_key", "level", "name", "entity_key", "value"]
 )
+# What could not be sent, and why (failures.py): a row for each instance, one for each reason.
+FAILURE: Final = CatalogTable(
+    "failure", ["key", "reason_key", "failed_at", "sop_instance_uid"], primary_key="key"
+)
+FAILURE_REASON: Final = CatalogTable(
+    "failure_reason",
+    [
+        "key",
+        "service",
+        "requestor_ae_title",
+        "destination_ae_title",
+        "cause",
+        "status",
+        "reason",
+    ],
+    primary_key="key",
+)

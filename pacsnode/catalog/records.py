@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
 
 from pacsnode.dicom.information_model import Level
 from pacsnode.dicom.instance import InstanceHeader
@@ -160,3 +162,54 @@ class Inconsistency:
     other: str
     instances: int
     sop_instance_uid: str
+
+
+class FailureCause(StrEnum):
+    """What kind of thing kept an instance from being sent."""
+
+    NO_ASSOCIATION = "no association"
+    NO_CONTEXT = "no presentation context"
+    REFUSED = "refused"
+    LOST = "association lost"
+    NO_ANSWER = "no answer"
+    FILE = "file missing or unreadable"
+    CONVERSION = "cannot be converted"
+
+
+@dataclass(frozen=True, slots=True)
+class FailedSubOperation:
+    """An instance that was to be sent, and was not kept by its receiver.
+
+    Attributes:
+        failed_at: when, with a time zone.
+        sop_instance_uid: of the instance.
+        service: that it was to be sent by: C-MOVE, C-GET or send, the command.
+        requestor_ae_title: who asked for it; empty for the command line.
+        destination_ae_title: who was to receive it.
+        cause: what kind of failure it was.
+        status: that it was answered with; None if there was no answer.
+        reason: one line in words, printable; no patient data.
+    """
+
+    failed_at: datetime
+    sop_instance_uid: str
+    service: str
+    requestor_ae_title: str
+    destination_ae_title: str
+    cause: FailureCause
+    status: int | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeptFailure:
+    """A failure that the catalog has kept.
+
+    Attributes:
+        failure: as it was.
+        study_instance_uid: of the study that the instance belongs to; empty if the catalog does
+            not have the instance.
+    """
+
+    failure: FailedSubOperation
+    study_instance_uid: str

@@ -132,6 +132,21 @@ def locate(database: CatalogDatabase, retrieval: Retrieval) -> list[StoredInstan
         return list(_located(database, retrieval))
 
 
+def level_of(database: CatalogDatabase, uid: str) -> Level | None:
+    """Return the level of what has a UID; None if the catalog has no such entity.
+
+    Raises:
+        CatalogError: the database fails.
+    """
+    with database.reading():
+        for level in (Level.STUDY, Level.SERIES, Level.IMAGE):
+            column = getattr(TABLE[level], UNIQUE_KEY[level].column)
+            query = TABLE[level].select(TABLE[level].key).where(column == uid).limit(1)
+            if list(query.tuples().execute(database.peewee)):
+                return level
+    return None
+
+
 def studies(database: CatalogDatabase) -> Iterator[StudySummary]:
     """Yield a line for each study, the newest first.
 

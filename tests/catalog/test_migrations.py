@@ -12,6 +12,8 @@ from pacsnode.catalog import Catalog, migrations
 from pacsnode.catalog.columns import columns_at
 from pacsnode.catalog.database import CatalogDatabase, execute
 from pacsnode.catalog.models import (
+    FAILURE,
+    FAILURE_REASON,
     INCONSISTENCY,
     KEY_SET,
     SCHEMA_VERSION,
@@ -24,6 +26,8 @@ from tests.catalog.rows import add, unique_keys
 
 # The first schema as it was released, with one instance in it: never to be changed.
 _SCHEMA_1 = Path(__file__).parent / "data" / "schema_1.sql"
+# The second one, with two instances that contradict each other: likewise.
+_SCHEMA_2 = Path(__file__).parent / "data" / "schema_2.sql"
 
 Columns = dict[str, dict[str, str]]
 
@@ -75,21 +79,23 @@ def test_the_schema_has_the_columns_that_the_code_uses(
 def test_the_schema_has_no_other_tables(catalog: Catalog, path: Path) -> None:
     """Beside the entity tree there are those of models.py, with their columns, and no others."""
     assert catalog
-    others = {
-        str(table.__name__): {*table._columns} for table in (SCHEMA_VERSION, KEY_SET, INCONSISTENCY)
-    }
+    tables = (SCHEMA_VERSION, KEY_SET, INCONSISTENCY, FAILURE, FAILURE_REASON)
+    others = {str(table.__name__): {*table._columns} for table in tables}
     columns = _columns(path)
     assert {*columns} == {*TABLE_NAME.values(), *others}
     assert {name: {*columns[name]} for name in others} == others
 
 
-def test_the_first_schema_is_frozen(url: str, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first step still makes what it made when it was released."""
+@pytest.mark.parametrize(("number", "dump"), [(1, _SCHEMA_1), (2, _SCHEMA_2)])
+def test_a_released_schema_is_frozen(
+    url: str, path: Path, monkeypatch: pytest.MonkeyPatch, number: int, dump: Path
+) -> None:
+    """The steps up to it still make what they made when it was released."""
     frozen = path.with_name("frozen.sqlite")
-    _restore(_SCHEMA_1, frozen)
-    monkeypatch.setattr(migrations, "_STEPS", migrations._STEPS[:1])
-    monkeypatch.setattr(migrations, "NEWEST", 1)
-    assert Catalog.upgrade(url) == (0, 1)
+    _restore(dump, frozen)
+    monkeypatch.setattr(migrations, "_STEPS", migrations._STEPS[:number])
+    monkeypatch.setattr(migrations, "NEWEST", number)
+    assert Catalog.upgrade(url) == (0, number)
     assert _schema(path) == _schema(frozen)
 
 
@@ -134,9 +140,40 @@ def test_what_was_there_before_the_upgrade_is_to_be_reindexed(url: str, path: Pa
     catalog.close()
 
 
-def test_an_upgraded_schema_is_that_of_a_new_catalog(url: str, path: Path, tmp_path: Path) -> None:
-    """A catalog upgraded from schema 1 has the same columns as one made new."""
-    _restore(_SCHEMA_1, path)
+def test_a_catalog_of_the_second_schema_is_upgraded_with_its_rows(url: str, path: Path) -> None:
+    """What was in it is found, with what it noted; failures can be kept; nothing is reindexed."""
+    _restore(_SCHEMA_2, path)
+    assert Catalog.upgrade(url) == (2, migrations.NEWEST)
+    with closing(Catalog(url)) as catalog:
+        assert unique_keys(catalog, Level.STUDY, PatientName="example^one") == ["1.2.1"]
+        (noted,) = catalog.inconsistencies()
+        assert (noted.attribute, noted.other) == ("PatientName", "Example^Two")
+        assert catalog.reindex_state().pending == 0
+        assert [*catalog.failures("1.2.1")] == []
+
+
+@pytest.mark.parametrize(("number", "dump"), [(1, _SCHEMA_1), (2, _SCHEMA_2)])
+def test_an_older_schema_is_not_upgraded_on_the_way(
+    url: str, path: Path, number: int, dump: Path
+) -> None:
+    """The message says which schema it is, and which command helps; nothing is changed."""
+    _restore(dump, path)
+    before = _schema(path)
+    with pytest.raises(CatalogError) as caught:
+        Catalog(url)
+    assert str(caught.value) == (
+        f"the catalog has schema {number}, this program needs {migrations.NEWEST}:"
+        " make a copy of it, then run `pacsnode upgrade-catalog`"
+    )
+    assert _schema(path) == before
+
+
+@pytest.mark.parametrize("dump", [_SCHEMA_1, _SCHEMA_2])
+def test_an_upgraded_schema_is_that_of_a_new_catalog(
+    url: str, path: Path, tmp_path: Path, dump: Path
+) -> None:
+    """A catalog upgraded from an older schema has the same columns as one made new."""
+    _restore(dump, path)
     Catalog.upgrade(url)
     Catalog(f"sqlite:///{tmp_path}/new.sqlite").close()
     assert _columns(path) == _columns(tmp_path / "new.sqlite")
