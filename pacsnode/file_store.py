@@ -315,6 +315,11 @@ class FileStore:
         if status.f_bavail * status.f_frsize < self._reserve_bytes:
             raise NoSpaceError("less than the reserve is free")
 
+    @property
+    def scratch_folder(self) -> Path:
+        """Where temporary files without a name may be made: on the same disk."""
+        return Path(self._root)
+
     def sync_folders(self, relative_paths: Iterable[str]) -> dict[str, FileStoreError]:
         """Make the lasting names of files durable; each folder is synced once.
 

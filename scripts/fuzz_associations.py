@@ -20,6 +20,7 @@ from pacsnode.file_store import FileStore, IncomingFile
 from pacsnode.network import upper_layer
 from pacsnode.network.associate import PresentationContext
 from pacsnode.network.association import AcceptedAssociation, Services
+from pacsnode.network.association_end import AssociationEnd
 from pacsnode.network.command_set import (
     CommandSet,
     Primitive,
@@ -29,7 +30,8 @@ from pacsnode.network.command_set import (
 from pacsnode.network.handlers import Handlers
 from pacsnode.network.negotiation import Refusal
 from pacsnode.network.toolkit import AssociationLimits, configure_pynetdicom
-from pacsnode.network.upper_layer import AssociationEnd, Fragment, Timeouts, UpperLayer
+from pacsnode.network.transport import Timeouts
+from pacsnode.network.upper_layer import Fragment, UpperLayer
 from pacsnode.services.c_store import Reception, StoreRequest
 from pacsnode.services.keep import Arrival, Keeper, Keeping, Outcome
 from scripts.fuzz_connection import connection_with, received_by

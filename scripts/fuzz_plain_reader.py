@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from pacsnode.network.upper_layer import Abort
+from pacsnode.network.association_end import Abort
 
 _ASSOCIATE_RQ, _P_DATA_TF, _RELEASE_RQ, _ABORT = 1, 4, 5, 7
 _HEADER_BYTES: Final = 6

@@ -15,9 +15,11 @@ from pacsnode.dicom.data_elements import DataSetError, read_elements
 from pacsnode.dicom.identifier import parse_query, parse_retrieval
 from pacsnode.dicom.information_model import (
     FIND_MODELS,
+    GET_MODELS,
     MOVE_MODELS,
     PATIENT_ROOT,
     STUDY_ROOT,
+    VERIFICATION_UID,
     InformationModel,
     Level,
 )
@@ -34,10 +36,13 @@ from pacsnode.dicom.transfer_syntax import (
 from pacsnode.dicom.uid import is_valid_uid
 from pacsnode.dicom.values import Item, Value, decode_items, encode_value
 from pacsnode.network.associate import (
-    AssociateError,
+    DEFAULT_ROLES,
+    ProposedContext,
     encode_associate_accept,
     read_associate_request,
 )
+from pacsnode.network.associate_items import AssociateError
+from pacsnode.network.associate_request import read_associate_accept, read_associate_reject
 from pacsnode.network.command_set import (
     C_STORE_RQ,
     CommandSetError,
@@ -52,7 +57,7 @@ from pacsnode.network.negotiation import (
 )
 from scripts.fuzz_promise import demand
 
-_OPTIONS: Final = frozenset({*FIND_MODELS, *MOVE_MODELS})
+_OPTIONS: Final = frozenset({*FIND_MODELS, *MOVE_MODELS, *GET_MODELS})
 POLICY: Final = AssociationPolicy(
     ae_titles=frozenset({"PACSNODE"}),
     remote_ae_titles=frozenset(),
@@ -69,6 +74,12 @@ _KEYS: Final = Keys(
     ]
 )
 _READER: Final = InstanceReader(_KEYS)
+# What the seeds of an answer answer: Verification, and CT images in two Transfer Syntaxes.
+PROPOSED: Final = (
+    ProposedContext(1, VERIFICATION_UID, (IMPLICIT_VR_LITTLE_ENDIAN,)),
+    ProposedContext(3, "1.2.840.10008.5.1.4.1.1.2", (EXPLICIT_VR_LITTLE_ENDIAN,)),
+    ProposedContext(5, "1.2.840.10008.5.1.4.1.1.2", (IMPLICIT_VR_LITTLE_ENDIAN,)),
+)
 _PDU_HEADER_BYTES: Final = 6
 _MAXIMUM_LENGTH_BYTES: Final = 131_072
 _CONTEXT_ID: Final = 1
@@ -95,10 +106,16 @@ def fuzz_associate_request(content: bytes) -> None:
     except AssociateError:
         return
     POLICY.refusal(request)
-    contexts = POLICY.negotiate(request.contexts, request.declared, request.extended)
+    contexts = POLICY.negotiate(request)
     ids = [context.context_id for context in request.contexts]
     demand([context.context_id for context in contexts] == ids, "each context is answered")
     for context in contexts:
+        offered = request.roles.get(context.abstract_syntax, DEFAULT_ROLES)
+        demand(
+            context.is_requestor_scu <= offered.is_scu
+            and context.is_requestor_scp <= offered.is_scp,
+            "no role is agreed upon that was not offered",
+        )
         if context.abstract_syntax in _OPTIONS:
             asked = request.extended.get(context.abstract_syntax, b"")
             agreed = context.application_information
@@ -111,6 +128,27 @@ def fuzz_associate_request(content: bytes) -> None:
     )
     length = int.from_bytes(accepted[2:_PDU_HEADER_BYTES], "big")
     demand(length == len(accepted) - _PDU_HEADER_BYTES, "the length of the answer is right")
+
+
+def fuzz_associate_answer(content: bytes) -> None:
+    """Read an answer to an A-ASSOCIATE-RQ of ours, without its header.
+
+    Source: rules H-1, H-4.
+    """
+    reason = read_associate_reject(content)
+    demand(reason.isascii() and reason.isprintable(), "a rejection is told in one line")
+    try:
+        answer = read_associate_accept(content, PROPOSED)
+    except AssociateError:
+        return
+    demand(
+        [context.context_id for context in answer.contexts] == [1, 3, 5], "each context is answered"
+    )
+    for context, proposed in zip(answer.contexts, PROPOSED, strict=True):
+        demand(
+            not context.is_accepted or context.transfer_syntax in proposed.transfer_syntaxes,
+            "what is accepted was proposed",
+        )
 
 
 def fuzz_command_set(content: bytes) -> None:

@@ -12,10 +12,16 @@ from scripts.fuzz_associations import (
     fuzz_association,
     fuzz_upper_layer,
 )
-from scripts.fuzz_readers import fuzz_associate_request, fuzz_command_set, fuzz_data_set
+from scripts.fuzz_readers import (
+    fuzz_associate_answer,
+    fuzz_associate_request,
+    fuzz_command_set,
+    fuzz_data_set,
+)
 
 TARGETS: Final[Mapping[str, Callable[[], AbstractContextManager[Target]]]] = {
     "associate_request": lambda: nullcontext(fuzz_associate_request),
+    "associate_answer": lambda: nullcontext(fuzz_associate_answer),
     "command_set": lambda: nullcontext(fuzz_command_set),
     "data_set": lambda: nullcontext(fuzz_data_set),
     "upper_layer": lambda: nullcontext(fuzz_upper_layer),

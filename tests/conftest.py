@@ -3,6 +3,11 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long an example takes says nothing on a busy machine: speed is the matter of the benches.
+settings.register_profile("pacsnode", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("pacsnode")
 
 
 @pytest.fixture(scope="module")

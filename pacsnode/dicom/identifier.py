@@ -98,7 +98,7 @@ def parse_query(
 def parse_retrieval(
     model: InformationModel, identifier: bytes, encoding: Encoding, *, relational: bool = False
 ) -> Retrieval:
-    """Return what a C-MOVE identifier asks for.
+    """Return what the identifier of a C-MOVE or C-GET asks for.
 
     Keys that are not unique keys are illegal there and ignored.
 
@@ -113,7 +113,7 @@ def parse_retrieval(
         DimseFailure: 0xC001, the identifier cannot be decoded; 0xA900, its level or a unique key
             breaks the rules: a request never means more than it says.
 
-    Source: PS3.4 C.4.2.1.4.1, C.4.2.2.1, C.4.2.2.2; rules E-1, B-9, B-19.
+    Source: PS3.4 C.4.2.1.4.1, C.4.2.2.1, C.4.2.2.2, C.4.3.1.3; rules E-1, B-9, B-19.
     """
     elements, level = _open(model, identifier, encoding)
     character_sets = character_sets_of(elements)

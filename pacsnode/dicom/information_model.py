@@ -39,6 +39,7 @@ class InformationModel:
         lowest: its lowest level.
         find_uid: SOP Class UID of its FIND.
         move_uid: SOP Class UID of its MOVE.
+        get_uid: SOP Class UID of its GET.
     """
 
     name: str
@@ -46,6 +47,7 @@ class InformationModel:
     lowest: Level
     find_uid: str
     move_uid: str
+    get_uid: str
 
     @property
     def levels(self) -> tuple[Level, ...]:
@@ -68,6 +70,7 @@ PATIENT_ROOT: Final = InformationModel(
     lowest=Level.IMAGE,
     find_uid="1.2.840.10008.5.1.4.1.2.1.1",
     move_uid="1.2.840.10008.5.1.4.1.2.1.2",
+    get_uid="1.2.840.10008.5.1.4.1.2.1.3",
 )
 STUDY_ROOT: Final = InformationModel(
     name="Study Root",
@@ -75,6 +78,7 @@ STUDY_ROOT: Final = InformationModel(
     lowest=Level.IMAGE,
     find_uid="1.2.840.10008.5.1.4.1.2.2.1",
     move_uid="1.2.840.10008.5.1.4.1.2.2.2",
+    get_uid="1.2.840.10008.5.1.4.1.2.2.3",
 )
 # Retired: the Patient Root, cut off below STUDY (PS3.4-2004 C.6.3; rule A-2).
 PATIENT_STUDY_ONLY: Final = InformationModel(
@@ -83,10 +87,12 @@ PATIENT_STUDY_ONLY: Final = InformationModel(
     lowest=Level.STUDY,
     find_uid="1.2.840.10008.5.1.4.1.2.3.1",
     move_uid="1.2.840.10008.5.1.4.1.2.3.2",
+    get_uid="1.2.840.10008.5.1.4.1.2.3.3",
 )
 _MODELS = (PATIENT_ROOT, STUDY_ROOT, PATIENT_STUDY_ONLY)
 FIND_MODELS: Final = {model.find_uid: model for model in _MODELS}
 MOVE_MODELS: Final = {model.move_uid: model for model in _MODELS}
+GET_MODELS: Final = {model.get_uid: model for model in _MODELS}
 
 VERIFICATION_UID: Final = "1.2.840.10008.1.1"
 STORAGE_SERVICE_CLASS_UID: Final = "1.2.840.10008.4.2"  # not a SOP class: see rule H-30

@@ -139,7 +139,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Retrieval:
-    """A C-MOVE request's identifier, understood.
+    """The identifier of a C-MOVE or C-GET request, understood.
 
     Attributes:
         level: the entities that are asked for; all instances below them are meant (rule E-2).

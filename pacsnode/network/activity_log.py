@@ -33,6 +33,8 @@ def contexts_refused(contexts: Iterable[PresentationContext]) -> None:
         sop_class = shown_uid(context.abstract_syntax)
         if context.result == ContextResult.ABSTRACT_SYNTAX_NOT_SUPPORTED:
             _LOGGER.warning("context refused: SOP class %s is not supported", sop_class)
+        elif context.result == ContextResult.USER_REJECTION:
+            _LOGGER.warning("context refused: SOP class %s is left without a role", sop_class)
         else:
             _LOGGER.warning(
                 "context refused: none of the transfer syntaxes offered for SOP class %s is kept",
@@ -104,9 +106,14 @@ def found(model: str, level: str, answers: int, duration_seconds: float, how: st
     )
 
 
-def sub_operation_failed(sop_instance_uid: str, reason: str) -> None:
+def sub_operation_failed(sop_instance_uid: str, cause: str, reason: str) -> None:
     """An instance could not be sent."""
-    _LOGGER.warning("C-STORE sub-operation %s failed: %s", sop_instance_uid, reason)
+    _LOGGER.warning("C-STORE sub-operation %s failed: %s: %s", sop_instance_uid, cause, reason)
+
+
+def failures_not_kept(reason: str) -> None:
+    """The catalog could not take what has failed: it is in the log alone."""
+    _LOGGER.warning("failed sub-operations are not kept for `pacsnode why`: %s", reason)
 
 
 def destination_failed(destination: RemoteAE, reason: str) -> None:
@@ -120,10 +127,17 @@ def destination_failed(destination: RemoteAE, reason: str) -> None:
     )
 
 
-def moved(destination: str, counts: str, status: int, duration_seconds: float) -> None:
-    """A C-MOVE is over."""
+def retrieved(
+    service: str, destination: str, counts: str, status: int, duration_seconds: float
+) -> None:
+    """A C-MOVE or C-GET is over."""
     _LOGGER.info(
-        "C-MOVE to %s: %s, status 0x%04X, %.1f s", destination, counts, status, duration_seconds
+        "%s to %s: %s, status 0x%04X, %.1f s",
+        service,
+        destination,
+        counts,
+        status,
+        duration_seconds,
     )
 
 

@@ -12,33 +12,33 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from pacsnode.dicom.ae import normalise_ae_title
-from pacsnode.dicom.uid import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, normalise_uid
+from pacsnode.dicom.uid import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from pacsnode.network.associate_items import (
+    ABSTRACT_SYNTAX,
+    APPLICATION_CONTEXT,
+    COMMON_EXTENDED_NEGOTIATION,
+    EXTENDED_NEGOTIATION,
+    FIXED_FIELDS,
+    IMPLEMENTATION_CLASS_UID_ITEM,
+    IMPLEMENTATION_VERSION_NAME_ITEM,
+    MAXIMUM_LENGTH,
+    PRESENTATION_CONTEXT_AC,
+    PRESENTATION_CONTEXT_RQ,
+    PROTOCOL_VERSION,
+    ROLE_SELECTION,
+    TRANSFER_SYNTAX,
+    USER_INFORMATION,
+    USUAL_MAXIMUM_LENGTH,
+    AssociateError,
+    encode_item,
+    read_items,
+    read_maximum_length,
+    read_uid,
+)
 from pacsnode.network.pdu import ASSOCIATE_AC, ASSOCIATE_RJ, encode_pdu
 
-_APPLICATION_CONTEXT: Final = 0x10
-_PRESENTATION_CONTEXT_RQ: Final = 0x20
-_PRESENTATION_CONTEXT_AC: Final = 0x21
-_ABSTRACT_SYNTAX: Final = 0x30
-_TRANSFER_SYNTAX: Final = 0x40
-_USER_INFORMATION: Final = 0x50
-_MAXIMUM_LENGTH: Final = 0x51
-_IMPLEMENTATION_CLASS_UID: Final = 0x52
-_IMPLEMENTATION_VERSION_NAME: Final = 0x55
-_EXTENDED_NEGOTIATION: Final = 0x56
-_COMMON_EXTENDED_NEGOTIATION: Final = 0x57
-
-_ITEM_HEADER: Final = struct.Struct(">BxH")
 _UID_LENGTH: Final = struct.Struct(">H")
 _ANSWERED_CONTEXT: Final = struct.Struct(">BxHBxBxBxH")
-# Protocol version, two reserved bytes, both titles and 32 reserved bytes.
-_FIXED_FIELDS: Final = struct.Struct(">HH16s16s32s")
-_PROTOCOL_VERSION: Final = 1
-# A requestor that forgets the mandatory sub-item takes what everybody takes.
-_USUAL_MAXIMUM_LENGTH: Final = 16_384
-
-
-class AssociateError(ValueError):
-    """An A-ASSOCIATE-RQ breaks the rules of encoding; the message says which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,25 @@ class ProposedContext:
 
 
 @dataclass(frozen=True, slots=True)
+class Roles:
+    """The roles that the association requestor proposes for itself, for a SOP class.
+
+    Attributes:
+        is_scu: it wants to send requests of the class.
+        is_scp: it wants to be sent requests of the class.
+
+    Source: PS3.7 D.3.3.4.
+    """
+
+    is_scu: bool
+    is_scp: bool
+
+
+# Those of a SOP class that no roles are proposed for.
+DEFAULT_ROLES: Final = Roles(is_scu=True, is_scp=False)
+
+
+@dataclass(frozen=True, slots=True)
 class PresentationContext:
     """The answer to a proposed presentation context.
 
@@ -67,6 +86,8 @@ class PresentationContext:
         result: 0 is acceptance. Source: PS3.8 table 9-18.
         application_information: what is agreed upon for its SOP class (PS3.7 D.3.3.5); empty where
             nothing was asked for.
+        is_requestor_scu: the requestor may send requests in it.
+        is_requestor_scp: the requestor may be sent requests in it.
     """
 
     context_id: int
@@ -74,6 +95,8 @@ class PresentationContext:
     transfer_syntax: str
     result: int
     application_information: bytes = b""
+    is_requestor_scu: bool = True
+    is_requestor_scp: bool = False
 
     @property
     def is_accepted(self) -> bool:
@@ -118,6 +141,7 @@ class AssociateRequest:
         maximum_length_bytes: of a P-DATA-TF that the requestor takes; 0 is no limit.
         extended: application information by SOP Class UID (PS3.7 D.3.3.5).
         declared: by SOP Class UID.
+        roles: as the requestor proposes them, by SOP Class UID; the others have the default roles.
     """
 
     fixed_fields: bytes
@@ -129,6 +153,7 @@ class AssociateRequest:
     maximum_length_bytes: int
     extended: Mapping[str, bytes]
     declared: Mapping[str, DeclaredSopClass]
+    roles: Mapping[str, Roles]
 
 
 @dataclass(slots=True)
@@ -137,9 +162,10 @@ class _Found:
 
     application_context_name: str = ""
     contexts: dict[int, ProposedContext] = field(default_factory=dict)
-    maximum_length_bytes: int = _USUAL_MAXIMUM_LENGTH
+    maximum_length_bytes: int = USUAL_MAXIMUM_LENGTH
     extended: dict[str, bytes] = field(default_factory=dict)
     declared: dict[str, DeclaredSopClass] = field(default_factory=dict)
+    roles: dict[str, Roles] = field(default_factory=dict)
 
 
 def read_associate_request(content: bytes) -> AssociateRequest:
@@ -150,23 +176,23 @@ def read_associate_request(content: bytes) -> AssociateRequest:
 
     Raises:
         AssociateError: it is too short, an item or sub-item runs over its end, or a presentation
-            context identifier is even or used twice.
+            context identifier is even or used twice, or a sub-item is damaged.
 
     Source: PS3.8 9.3.1, 9.3.2.
     """
-    if len(content) < _FIXED_FIELDS.size:
+    if len(content) < FIXED_FIELDS.size:
         raise AssociateError("it ends within its fixed fields")
-    version, _, called, calling, _ = _FIXED_FIELDS.unpack_from(content)
+    version, _, called, calling, _ = FIXED_FIELDS.unpack_from(content)
     found = _Found()
-    for kind, item in _items(content[_FIXED_FIELDS.size :]):
-        if kind == _APPLICATION_CONTEXT:
-            found.application_context_name = _uid(item)
-        elif kind == _PRESENTATION_CONTEXT_RQ:
+    for kind, item in read_items(content[FIXED_FIELDS.size :]):
+        if kind == APPLICATION_CONTEXT:
+            found.application_context_name = read_uid(item)
+        elif kind == PRESENTATION_CONTEXT_RQ:
             _read_context(item, found)
-        elif kind == _USER_INFORMATION:
+        elif kind == USER_INFORMATION:
             _read_user_information(item, found)
     return AssociateRequest(
-        fixed_fields=content[: _FIXED_FIELDS.size],
+        fixed_fields=content[: FIXED_FIELDS.size],
         protocol_version=version,
         called_ae_title=normalise_ae_title(called.decode("latin-1")),
         calling_ae_title=normalise_ae_title(calling.decode("latin-1")),
@@ -175,6 +201,7 @@ def read_associate_request(content: bytes) -> AssociateRequest:
         maximum_length_bytes=found.maximum_length_bytes,
         extended=found.extended,
         declared=found.declared,
+        roles=found.roles,
     )
 
 
@@ -189,31 +216,36 @@ def encode_associate_accept(
     Args:
         request: what is answered.
         application_context_name: ours.
-        contexts: the answer to each that was proposed, with what is agreed upon for its SOP class.
+        contexts: the answer to each that was proposed, with what is agreed upon for its SOP class;
+            roles are answered for the classes that the request proposes some for.
         maximum_length_bytes: of a P-DATA-TF that we take (rule H-6).
 
-    Source: PS3.8 9.3.3; PS3.7 D.3.3.5; rules B-10, H-4, H-14.
+    Source: PS3.8 9.3.3; PS3.7 D.3.3.4, D.3.3.5; rules B-10, H-4, H-8, H-14.
     """
     user_information = [
-        _item(_MAXIMUM_LENGTH, struct.pack(">L", maximum_length_bytes)),
-        _item(_IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_CLASS_UID.encode()),
-        _item(_IMPLEMENTATION_VERSION_NAME, IMPLEMENTATION_VERSION_NAME.encode()),
+        encode_item(MAXIMUM_LENGTH, struct.pack(">L", maximum_length_bytes)),
+        encode_item(IMPLEMENTATION_CLASS_UID_ITEM, IMPLEMENTATION_CLASS_UID.encode()),
+        encode_item(IMPLEMENTATION_VERSION_NAME_ITEM, IMPLEMENTATION_VERSION_NAME.encode()),
     ]
     # One sub-item for each SOP class, however many contexts it has.
-    agreed = {cx.abstract_syntax: cx.application_information for cx in contexts if cx.is_accepted}
-    for uid, information in agreed.items():
-        if not information:
-            continue
-        name = uid.encode()
-        content = _UID_LENGTH.pack(len(name)) + name + information
-        user_information.append(_item(_EXTENDED_NEGOTIATION, content))
+    agreed = {context.abstract_syntax: context for context in contexts if context.is_accepted}
+    user_information += [
+        encode_item(ROLE_SELECTION, _counted(uid) + _encode_roles(agreed[uid]))
+        for uid in request.roles
+        if uid in agreed
+    ]
+    user_information += [
+        encode_item(EXTENDED_NEGOTIATION, _counted(uid) + context.application_information)
+        for uid, context in agreed.items()
+        if context.application_information
+    ]
     content = b"".join(
         (
-            struct.pack(">H", _PROTOCOL_VERSION),
+            struct.pack(">H", PROTOCOL_VERSION),
             request.fixed_fields[2:],
-            _item(_APPLICATION_CONTEXT, application_context_name.encode()),
+            encode_item(APPLICATION_CONTEXT, application_context_name.encode()),
             *map(_encode_context, contexts),
-            _item(_USER_INFORMATION, b"".join(user_information)),
+            encode_item(USER_INFORMATION, b"".join(user_information)),
         )
     )
     return encode_pdu(ASSOCIATE_AC, content)
@@ -227,28 +259,6 @@ def encode_associate_reject(result: int, source: int, reason: int) -> bytes:
     return encode_pdu(ASSOCIATE_RJ, bytes((0, result, source, reason)))
 
 
-def _items(content: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield type and content of each item or sub-item."""
-    position = 0
-    while position < len(content):
-        if position + _ITEM_HEADER.size > len(content):
-            raise AssociateError("it ends within an item's header")
-        kind, length = _ITEM_HEADER.unpack_from(content, position)
-        position += _ITEM_HEADER.size
-        if position + length > len(content):
-            raise AssociateError(f"an item of type {kind:02X}H runs over the end")
-        yield kind, content[position : position + length]
-        position += length
-
-
-def _item(kind: int, content: bytes) -> bytes:
-    return _ITEM_HEADER.pack(kind, len(content)) + content
-
-
-def _uid(encoded: bytes) -> str:
-    return normalise_uid(encoded.decode("ascii", "replace"))
-
-
 def _read_context(item: bytes, found: _Found) -> None:
     if len(item) < 4:  # noqa: PLR2004 - identifier and three reserved bytes
         raise AssociateError("a presentation context has no identifier")
@@ -257,29 +267,37 @@ def _read_context(item: bytes, found: _Found) -> None:
         raise AssociateError("a presentation context identifier is even, or used twice")
     abstract_syntax = ""
     transfer_syntaxes: list[str] = []
-    for kind, content in _items(item[4:]):
-        if kind == _ABSTRACT_SYNTAX:
-            abstract_syntax = _uid(content)
-        elif kind == _TRANSFER_SYNTAX:
-            transfer_syntaxes.append(_uid(content))
+    for kind, content in read_items(item[4:]):
+        if kind == ABSTRACT_SYNTAX:
+            abstract_syntax = read_uid(content)
+        elif kind == TRANSFER_SYNTAX:
+            transfer_syntaxes.append(read_uid(content))
     context = ProposedContext(context_id, abstract_syntax, tuple(transfer_syntaxes))
     found.contexts[context_id] = context
 
 
 def _read_user_information(item: bytes, found: _Found) -> None:
-    for kind, content in _items(item):
-        if kind == _MAXIMUM_LENGTH:
-            if len(content) != 4:  # noqa: PLR2004 - an unsigned integer of 32 bits
-                raise AssociateError("the maximum length has no four bytes")
-            found.maximum_length_bytes = int.from_bytes(content, "big")
-        elif kind == _EXTENDED_NEGOTIATION:
+    for kind, content in read_items(item):
+        if kind == MAXIMUM_LENGTH:
+            found.maximum_length_bytes = read_maximum_length(content)
+        elif kind == ROLE_SELECTION:
+            uid, end = _leading_uid(content, 0)
+            found.roles[uid] = _roles(content[end:])
+        elif kind == EXTENDED_NEGOTIATION:
             uid, end = _leading_uid(content, 0)
             found.extended[uid] = content[end:]
-        elif kind == _COMMON_EXTENDED_NEGOTIATION:
+        elif kind == COMMON_EXTENDED_NEGOTIATION:
             uid, end = _leading_uid(content, 0)
             service_class_uid, end = _leading_uid(content, end)
             related = _related(content, end + _UID_LENGTH.size)  # behind the length of the list
             found.declared[uid] = DeclaredSopClass(service_class_uid, tuple(related))
+
+
+def _roles(content: bytes) -> Roles:
+    """Return the roles that a sub-item proposes; what is neither 0 nor 1 proposes nothing."""
+    if len(content) != 2:  # noqa: PLR2004 - SCU-role and SCP-role
+        raise AssociateError("a role selection has no two roles")
+    return Roles(is_scu=content[0] == 1, is_scp=content[1] == 1)
 
 
 def _related(content: bytes, position: int) -> Iterator[str]:
@@ -296,7 +314,17 @@ def _leading_uid(content: bytes, position: int) -> tuple[str, int]:
     (length,) = _UID_LENGTH.unpack_from(content, position)
     if start + length > len(content):
         raise AssociateError("a UID runs over the end of its sub-item")
-    return _uid(content[start : start + length]), start + length
+    return read_uid(content[start : start + length]), start + length
+
+
+def _encode_roles(context: PresentationContext) -> bytes:
+    return bytes((context.is_requestor_scu, context.is_requestor_scp))
+
+
+def _counted(uid: str) -> bytes:
+    """Return a UID behind its length."""
+    encoded = uid.encode("ascii", "replace")
+    return _UID_LENGTH.pack(len(encoded)) + encoded
 
 
 def _encode_context(context: PresentationContext) -> bytes:
@@ -304,11 +332,11 @@ def _encode_context(context: PresentationContext) -> bytes:
     length = 8 + len(syntax)
     return (
         _ANSWERED_CONTEXT.pack(
-            _PRESENTATION_CONTEXT_AC,
+            PRESENTATION_CONTEXT_AC,
             length,
             context.context_id,
             context.result,
-            _TRANSFER_SYNTAX,
+            TRANSFER_SYNTAX,
             len(syntax),
         )
         + syntax

@@ -12,31 +12,40 @@ Source: PS3.8 9.2; PS3.7 7, 9.3.2.3; rules H-1 to H-18.
 import socket
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from typing import Final, Protocol
 
 from pacsnode.logs import label
 from pacsnode.network import activity_log
 from pacsnode.network.associate import (
-    AssociateError,
     AssociateRequest,
     PresentationContext,
     encode_associate_accept,
     encode_associate_reject,
     read_associate_request,
 )
+from pacsnode.network.associate_items import AssociateError
+from pacsnode.network.association_end import Abort, AssociationEnd
 from pacsnode.network.command_set import (
     C_CANCEL_RQ,
     C_FIND_RQ,
+    C_GET_RQ,
     C_MOVE_RQ,
     C_STORE_RQ,
     CommandSet,
     CommandSetError,
     Primitive,
     encode_response,
-    read_command_set,
     request_of,
+)
+from pacsnode.network.message_sender import DataSetReader
+from pacsnode.network.messages import (
+    ResponseDeadline,
+    check_response,
+    drop_data_set,
+    receive_command_set,
+    receive_data_fragment,
 )
 from pacsnode.network.negotiation import (
     APPLICATION_CONTEXT_NAME,
@@ -44,15 +53,15 @@ from pacsnode.network.negotiation import (
     Refusal,
 )
 from pacsnode.network.toolkit import AssociationLimits
-from pacsnode.network.upper_layer import Abort, AssociationEnd, Fragment, Timeouts, UpperLayer
+from pacsnode.network.transport import Timeouts
+from pacsnode.network.upper_layer import UpperLayer
 
-# Real command sets have some 200 bytes, real identifiers some hundred; but a list of UIDs is long:
-# 16,000 of them fit in. Decoded, an identifier takes up to forty times as much.
-_LONGEST_COMMAND_SET_BYTES: Final = 64 * 1024
+# Real identifiers have some hundred bytes; but a list of UIDs is long: 16,000 of them fit in.
+# Decoded, an identifier takes up to forty times as much.
 _LONGEST_IDENTIFIER_BYTES: Final = 1024 * 1024
 # A view of a fragment takes more memory than a tiny fragment.
 _MOST_PENDING_FRAGMENTS: Final = 256
-_WITH_IDENTIFIER: Final = frozenset({C_FIND_RQ, C_MOVE_RQ})
+_WITH_IDENTIFIER: Final = frozenset({C_FIND_RQ, C_GET_RQ, C_MOVE_RQ})
 # How long a peer may take to close the connection, once all is said.
 _LINGER_SECONDS: Final = 2.0
 
@@ -150,6 +159,7 @@ class AcceptedAssociation(threading.Thread):
         self._contexts: dict[int, PresentationContext] = {}
         self._served_message_id: int | None = None  # of a request that a C-CANCEL may name
         self._is_cancelled = False
+        self._sent_in = 0  # the context of the latest request of ours
         # What came while a request was served, to be looked at when it is.
         self._next: tuple[int, CommandSet] | None = None
         self._end: AssociationEnd | None = None
@@ -213,6 +223,71 @@ class AcceptedAssociation(threading.Thread):
             except AssociationEnd as end:
                 self._end = end
 
+    @property
+    def contexts(self) -> Collection[PresentationContext]:
+        """Those that are accepted."""
+        return self._contexts.values()
+
+    def send_instance(self, context_id: int, command_set: bytes, data_set: DataSetReader) -> None:
+        """Send a C-STORE request of ours, within a C-GET.
+
+        Raises:
+            AssociationEnd: the peer has gone, or it was interrupted.
+            Exception: what reading the data set raises; the association is to be aborted.
+        """
+        if self._end is not None:
+            raise self._end
+        self._sent_in = context_id
+        try:
+            self._upper_layer.send_instance(context_id, command_set, data_set)
+        except AssociationEnd as end:
+            self._end = end
+            raise
+        except BaseException:
+            # In the middle of a message nothing else can be said any more.
+            reason = "a message could not be sent to its end"
+            self._end = AssociationEnd(reason, abort=Abort.BY_USER)
+            raise
+
+    def receive_response(self, message_id: int, while_waiting: Callable[[], None]) -> CommandSet:
+        """Return the command set of the response to a request of ours, within a C-GET.
+
+        A cancel of the C-GET may come before it.
+
+        Args:
+            message_id: of the request.
+            while_waiting: called now and then until it comes.
+
+        Raises:
+            AssociationEnd: the peer has gone, has sent something else, or nothing in time.
+        """
+        try:
+            return self._receive_response(message_id, while_waiting)
+        except CommandSetError as error:
+            self._end = AssociationEnd(str(error), abort=Abort.BY_USER)
+            raise self._end from error
+        except AssociationEnd as end:
+            self._end = end
+            raise
+
+    def _receive_response(self, message_id: int, while_waiting: Callable[[], None]) -> CommandSet:
+        deadline = ResponseDeadline(self._upper_layer, self._limits.dimse_timeout_seconds)
+        while self._end is None:
+            # Who looked for a cancel meanwhile may have come upon it first.
+            came, self._next = self._next, None
+            if came or self._upper_layer.has_pdu(deadline.look_until):
+                context_id, command_set = came or self._receive_command_set(is_within_message=True)
+                if command_set.command_field == C_CANCEL_RQ:
+                    self._note_cancel(context_id, command_set)
+                    continue
+                drop_data_set(self._upper_layer, context_id, command_set)
+                check_response(command_set, message_id, is_in_context=context_id == self._sent_in)
+                self._upper_layer.touch()
+                return command_set
+            deadline.check()
+            while_waiting()
+        raise self._end
+
     def is_cancelled(self) -> bool:
         """Tell, while a request is served, whether a C-CANCEL for it has come (rule D-30)."""
         self._look()
@@ -232,16 +307,19 @@ class AcceptedAssociation(threading.Thread):
             while not self._is_over_or_told and self._upper_layer.has_pdu():
                 context_id, command_set = self._receive_command_set(is_within_message=True)
                 if command_set.command_field == C_CANCEL_RQ:
-                    self._context(context_id)
-                    # A cancel that names another request belongs to nothing.
-                    named = command_set.message_id_being_responded_to
-                    self._is_cancelled = named == self._served_message_id
+                    self._note_cancel(context_id, command_set)
                 else:
                     self._next = context_id, command_set
         except CommandSetError as error:
             self._end = AssociationEnd(str(error), abort=Abort.BY_USER)
         except AssociationEnd as end:
             self._end = end
+
+    def _note_cancel(self, context_id: int, command_set: CommandSet) -> None:
+        """Take note of a cancel; one that names another request belongs to nothing."""
+        self._context(context_id)
+        named = command_set.message_id_being_responded_to
+        self._is_cancelled = self._is_cancelled or named == self._served_message_id
 
     @property
     def _is_over_or_told(self) -> bool:
@@ -308,7 +386,7 @@ class AcceptedAssociation(threading.Thread):
         return _LINGER_SECONDS
 
     def _accept(self, request: AssociateRequest) -> None:
-        answers = self._policy.negotiate(request.contexts, request.declared, request.extended)
+        answers = self._policy.negotiate(request)
         self._contexts = {cx.context_id: cx for cx in answers if cx.is_accepted}
         self._upper_layer.peer_maximum_length_bytes = request.maximum_length_bytes
         maximum = self._limits.maximum_pdu_length_bytes
@@ -370,7 +448,7 @@ class AcceptedAssociation(threading.Thread):
                 self._upper_layer.on_full = append_pending
                 is_last = False
                 while not is_last:
-                    fragment = self._receive_data_fragment(context.context_id)
+                    fragment = receive_data_fragment(self._upper_layer, context.context_id)
                     is_last = fragment.is_last
                     if fragment.content:
                         pending.append(fragment.content)
@@ -388,7 +466,7 @@ class AcceptedAssociation(threading.Thread):
         identifier = bytearray()
         is_last = not command_set.has_data_set
         while not is_last:
-            fragment = self._receive_data_fragment(context.context_id)
+            fragment = receive_data_fragment(self._upper_layer, context.context_id)
             identifier += fragment.content
             is_last = fragment.is_last
             if len(identifier) > _LONGEST_IDENTIFIER_BYTES:
@@ -400,9 +478,7 @@ class AcceptedAssociation(threading.Thread):
 
     def _serve_other(self, context: PresentationContext, command_set: CommandSet) -> None:
         """Serve a request that needs no data set, or is for no service of ours."""
-        is_last = not command_set.has_data_set
-        while not is_last:  # what nobody needs is read, and not kept
-            is_last = self._receive_data_fragment(context.context_id).is_last
+        drop_data_set(self._upper_layer, context.context_id, command_set)
         if command_set.is_response or command_set.command_field == C_CANCEL_RQ:
             return  # it belongs to nothing
         _ = command_set.message_id  # what has none cannot be answered
@@ -410,31 +486,9 @@ class AcceptedAssociation(threading.Thread):
         self._services.serve(self, context, request)
 
     def _receive_command_set(self, *, is_within_message: bool) -> tuple[int, CommandSet]:
-        """Return the command set of the next message, and its presentation context."""
-        fragment = self._upper_layer.receive_fragment(is_within_message=is_within_message)
-        context_id = fragment.context_id
-        command_set = bytearray()
-        deadline = time.monotonic() + self._limits.dimse_timeout_seconds
-        while True:
-            if not fragment.is_command or fragment.context_id != context_id:
-                raise AssociationEnd("a fragment is out of place", abort=Abort.BY_USER)
-            command_set += fragment.content
-            if len(command_set) > _LONGEST_COMMAND_SET_BYTES:
-                raise AssociationEnd("a command set is too long", abort=Abort.BY_USER)
-            if fragment.is_last:
-                break
-            if time.monotonic() > deadline:
-                reason = "a command set took longer than association.dimse_timeout_seconds"
-                raise AssociationEnd(reason, abort=Abort.BY_USER)
-            fragment = self._upper_layer.receive_fragment(is_within_message=True)
-        try:
-            return context_id, read_command_set(bytes(command_set))
-        except CommandSetError as error:
-            raise AssociationEnd(str(error), abort=Abort.BY_USER) from error
-
-    def _receive_data_fragment(self, context_id: int) -> Fragment:
-        """Return the next fragment of a message's data set."""
-        fragment = self._upper_layer.receive_fragment(is_within_message=True)
-        if fragment.is_command or fragment.context_id != context_id:
-            raise AssociationEnd("a fragment is out of place", abort=Abort.BY_USER)
-        return fragment
+        """Return the presentation context of the next message, and its command set."""
+        return receive_command_set(
+            self._upper_layer,
+            is_within_message=is_within_message,
+            timeout_seconds=self._limits.dimse_timeout_seconds,
+        )

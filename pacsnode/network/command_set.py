@@ -22,13 +22,16 @@ from pynetdicom.pdu_primitives import P_DATA
 from pacsnode.dicom.uid import normalise_uid
 
 C_STORE_RQ: Final = 0x0001
+C_GET_RQ: Final = 0x0010
 C_FIND_RQ: Final = 0x0020
 C_MOVE_RQ: Final = 0x0021
+C_ECHO_RQ: Final = 0x0030
 C_CANCEL_RQ: Final = 0x0FFF
 _C_STORE_RSP: Final = 0x8001
 _C_FIND_RSP: Final = 0x8020
 _RESPONSE: Final = 0x8000
 _NO_DATA_SET: Final = 0x0101
+_LONGEST_LO: Final = 64  # characters. Source: PS3.5 table 6.2-1.
 _HAS_DATA_SET: Final = 0x0001
 
 # Elements of group 0000, by their element number. Source: PS3.7 E.1.
@@ -37,12 +40,15 @@ _AFFECTED_SOP_CLASS_UID: Final = 0x0002
 _COMMAND_FIELD: Final = 0x0100
 _MESSAGE_ID: Final = 0x0110
 _MESSAGE_ID_BEING_RESPONDED_TO: Final = 0x0120
+_PRIORITY: Final = 0x0700
 _DATA_SET_TYPE: Final = 0x0800
 _STATUS: Final = 0x0900
 _OFFENDING_ELEMENT: Final = 0x0901
 _ERROR_COMMENT: Final = 0x0902
-_AE_TITLES: Final = frozenset({0x0600, 0x1030})  # Move Destination, Move Originator
 _AFFECTED_SOP_INSTANCE_UID: Final = 0x1000
+_MOVE_ORIGINATOR_AE_TITLE: Final = 0x1030
+_MOVE_ORIGINATOR_MESSAGE_ID: Final = 0x1031
+_AE_TITLES: Final = frozenset({0x0600, _MOVE_ORIGINATOR_AE_TITLE})  # the other: Move Destination
 
 _ELEMENT_HEADER: Final = struct.Struct("<HHL")
 _US_ELEMENT: Final = struct.Struct("<HHLH")
@@ -108,6 +114,25 @@ class CommandSet:
         return bool(self.command_field & _RESPONSE)
 
     @property
+    def status(self) -> int:
+        """The status of a response.
+
+        Raises:
+            CommandSetError: it has none.
+        """
+        return _number(self.values, _STATUS, "Status")
+
+    @property
+    def error_comment(self) -> str:
+        """What a response says of its status, in ASCII that can be printed; often empty.
+
+        What is longer than the 64 characters of its VR, LO, is cut.
+        """
+        comment = self.values.get(_ERROR_COMMENT, b"").decode("ascii", "replace").strip("\0 ")
+        printable = (c if c.isascii() and c.isprintable() else "?" for c in comment[:_LONGEST_LO])
+        return "".join(printable)
+
+    @property
     def affected_sop_class_uid(self) -> str:
         """In its normal form; empty where it is missing."""
         return self._uid(_AFFECTED_SOP_CLASS_UID)
@@ -160,6 +185,68 @@ def _number(values: Mapping[int, bytes], element: int, name: str) -> int:
     return number
 
 
+@dataclass(frozen=True, slots=True)
+class MoveOriginator:
+    """Who asked for the C-MOVE that a C-STORE belongs to (rule E-14)."""
+
+    ae_title: str
+    message_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoreOptions:
+    """What all C-STORE requests of a retrieval have in common.
+
+    Attributes:
+        priority: as in the request that asks for them (rule E-13).
+        originator: of the C-MOVE; None for any other.
+    """
+
+    priority: int
+    originator: MoveOriginator | None = None
+
+
+def encode_store_request(
+    sop_class_uid: str, sop_instance_uid: str, message_id: int, options: StoreOptions
+) -> bytes:
+    """Return the command set of a C-STORE request.
+
+    Source: PS3.7 9.3.1.1; rules E-13, E-14.
+    """
+    parts = [
+        _element(_AFFECTED_SOP_CLASS_UID, sop_class_uid.encode("ascii"), b"\0"),
+        _US_ELEMENT.pack(0, _COMMAND_FIELD, 2, C_STORE_RQ),
+        _US_ELEMENT.pack(0, _MESSAGE_ID, 2, message_id),
+        _US_ELEMENT.pack(0, _PRIORITY, 2, options.priority),
+        _US_ELEMENT.pack(0, _DATA_SET_TYPE, 2, _HAS_DATA_SET),
+        _element(_AFFECTED_SOP_INSTANCE_UID, sop_instance_uid.encode("ascii"), b"\0"),
+    ]
+    if options.originator is not None:
+        ae_title = options.originator.ae_title.encode("latin-1", "replace")
+        parts += (
+            _element(_MOVE_ORIGINATOR_AE_TITLE, ae_title, b" "),
+            _US_ELEMENT.pack(0, _MOVE_ORIGINATOR_MESSAGE_ID, 2, options.originator.message_id),
+        )
+    return _with_group_length(b"".join(parts))
+
+
+def encode_echo_request(sop_class_uid: str, message_id: int) -> bytes:
+    """Return the command set of a C-ECHO request.
+
+    Source: PS3.7 9.3.5.1.
+    """
+    return _with_group_length(
+        b"".join(
+            (
+                _element(_AFFECTED_SOP_CLASS_UID, sop_class_uid.encode("ascii"), b"\0"),
+                _US_ELEMENT.pack(0, _COMMAND_FIELD, 2, C_ECHO_RQ),
+                _US_ELEMENT.pack(0, _MESSAGE_ID, 2, message_id),
+                _US_ELEMENT.pack(0, _DATA_SET_TYPE, 2, _NO_DATA_SET),
+            )
+        )
+    )
+
+
 def encode_store_response(
     request: CommandSet,
     status: int,
@@ -197,8 +284,7 @@ def encode_store_response(
     sop_instance_uid = values.get(_AFFECTED_SOP_INSTANCE_UID)
     if sop_instance_uid:
         parts.append(_element(_AFFECTED_SOP_INSTANCE_UID, sop_instance_uid, b"\0"))
-    elements = b"".join(parts)
-    return _GROUP_LENGTH_ELEMENT.pack(0, _GROUP_LENGTH, 4, len(elements)) + elements
+    return _with_group_length(b"".join(parts))
 
 
 def encode_find_response(
@@ -224,6 +310,10 @@ def encode_find_response(
             _US_ELEMENT.pack(0, _STATUS, 2, status),
         )
     )
+    return _with_group_length(elements)
+
+
+def _with_group_length(elements: bytes) -> bytes:
     return _GROUP_LENGTH_ELEMENT.pack(0, _GROUP_LENGTH, 4, len(elements)) + elements
 
 

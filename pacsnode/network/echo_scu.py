@@ -3,18 +3,27 @@
 Source: PS3.4 A.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
-
-from pynetdicom.presentation import build_context
 
 from pacsnode.dicom.ae import RemoteAE
 from pacsnode.dicom.information_model import VERIFICATION_UID
 from pacsnode.dicom.transfer_syntax import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
-from pacsnode.network.store_scu import why_not_established
-from pacsnode.network.toolkit import AssociationLimits, application_entity, configure_pynetdicom
+from pacsnode.network.associate import ProposedContext
+from pacsnode.network.association_end import AssociationEnd
+from pacsnode.network.command_set import encode_echo_request
+from pacsnode.network.connecting import RequestError
+from pacsnode.network.requested_association import RequestedAssociation
+from pacsnode.network.toolkit import AssociationLimits
 
-_TRANSFER_SYNTAXES: Final = [IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN]  # rule H-5
+_CONTEXT_ID: Final = 1
+_MESSAGE_ID: Final = 1
+VERIFICATION_CONTEXT: Final = ProposedContext(
+    _CONTEXT_ID,
+    VERIFICATION_UID,
+    (IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN),  # rule H-5
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,28 +39,54 @@ class EchoResult:
     reason: str
 
 
-def echo(remote: RemoteAE, *, calling_ae_title: str, limits: AssociationLimits) -> EchoResult:
+def echo(
+    remote: RemoteAE,
+    *,
+    calling_ae_title: str,
+    limits: AssociationLimits,
+    while_waiting: Callable[[], None] = lambda: None,
+) -> EchoResult:
     """Associate with a remote Application Entity, send a C-ECHO, release.
+
+    Args:
+        remote: whom.
+        calling_ae_title: the title of ours to use, if it asks for no other.
+        limits: of time and size.
+        while_waiting: called now and then while it keeps us waiting.
 
     Source: PS3.7 9.1.5.
     """
-    configure_pynetdicom()
-    ae = application_entity(calling_ae_title, limits)
-    contexts = [build_context(VERIFICATION_UID, _TRANSFER_SYNTAXES)]
     try:
-        association = ae.associate(
-            remote.host, remote.port, contexts=contexts, ae_title=remote.ae_title
-        )
-    except OSError as error:  # of looking up its host name; all else pynetdicom catches
-        return EchoResult(is_answered=False, reason=f"host name: {error.strerror}")
-    if not association.is_established:
-        return EchoResult(is_answered=False, reason=why_not_established(association))
-    try:
-        status = association.send_c_echo()
-    finally:
-        association.release()
-    if "Status" not in status:
-        return EchoResult(is_answered=False, reason="it does not respond")
-    if status.Status != 0:
-        return EchoResult(is_answered=False, reason=f"status 0x{status.Status:04X}")
-    return EchoResult(is_answered=True, reason="")
+        with RequestedAssociation(
+            remote,
+            [VERIFICATION_CONTEXT],
+            calling_ae_title=calling_ae_title,
+            limits=limits,
+            while_waiting=while_waiting,
+        ) as association:
+            reason = echo_on(association, while_waiting)
+    except RequestError as error:
+        reason = str(error)
+    except AssociationEnd as end:
+        reason = end.reason or "it has released the association"
+    return EchoResult(is_answered=not reason, reason=reason)
+
+
+def echo_on(association: RequestedAssociation, while_waiting: Callable[[], None]) -> str:
+    """Send a C-ECHO on an association that VERIFICATION_CONTEXT alone was proposed for.
+
+    Args:
+        association: for it.
+        while_waiting: called now and then while the peer keeps us waiting.
+
+    Returns:
+        What went wrong; empty if it was answered with success.
+
+    Raises:
+        AssociationEnd: the association is over, or no response has come in time.
+    """
+    if not association.contexts[0].is_accepted:
+        return "it does not accept Verification"
+    association.send(_CONTEXT_ID, encode_echo_request(VERIFICATION_UID, _MESSAGE_ID))
+    status = association.receive_response(_MESSAGE_ID, while_waiting).status
+    return f"status 0x{status:04X}" if status else ""

@@ -1,15 +1,16 @@
 """What we answer to an association request: which titles, how many, which presentation contexts.
 
-Source: PS3.8 7.1, 9.3.3, 9.3.4; PS3.7 D.3.3; rules H-1 to H-16.
+Source: PS3.8 7.1, 9.3.3, 9.3.4; PS3.7 D.3.3; rules E-39 to E-41, H-1 to H-16.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Final
 
 from pacsnode.dicom.information_model import (
     FIND_MODELS,
+    GET_MODELS,
     MOVE_MODELS,
     PATIENT_ROOT,
     STUDY_ROOT,
@@ -17,11 +18,15 @@ from pacsnode.dicom.information_model import (
     InformationModel,
 )
 from pacsnode.dicom.transfer_syntax import (
+    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
+    EXPLICIT_VR_BIG_ENDIAN,
+    EXPLICIT_VR_LITTLE_ENDIAN,
     IDENTIFIER_TRANSFER_SYNTAXES,
     IMPLICIT_VR_LITTLE_ENDIAN,
     STORAGE_TRANSFER_SYNTAXES,
 )
 from pacsnode.network.associate import (
+    DEFAULT_ROLES,
     AssociateRequest,
     DeclaredSopClass,
     PresentationContext,
@@ -31,17 +36,26 @@ from pacsnode.network.storage_sop_classes import STORAGE_SOP_CLASSES, is_storage
 
 APPLICATION_CONTEXT_NAME: Final = "1.2.840.10008.3.1.1.1"
 
-SERVICES_WITHOUT_PIXELS: Final = frozenset({VERIFICATION_UID, *FIND_MODELS, *MOVE_MODELS})
+_QUERY_RETRIEVE_MODELS: Final = FIND_MODELS | MOVE_MODELS | GET_MODELS
+SERVICES_WITHOUT_PIXELS: Final = frozenset({VERIFICATION_UID, *_QUERY_RETRIEVE_MODELS})
 
 # Rule F-9: level 2 (full), bit-preserving signatures (level 3), no coercion; answered if asked.
 STORAGE_APPLICATION_INFORMATION: Final = b"\x02\x00\x03\x00\x00\x00"
 # Rule B-11: what we do of the options of queries and of retrievals; answered as far as asked for.
 FIND_APPLICATION_INFORMATION: Final = b"\x01\x01\x00\x00\x00\x01\x01"
-MOVE_APPLICATION_INFORMATION: Final = b"\x01\x00"
+RETRIEVE_APPLICATION_INFORMATION: Final = b"\x01\x00"
+
+# Rule E-40: what all that we keep can be converted to, the most faithful first.
+_PREFERRED_FOR_SENDING: Final = (
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
+    EXPLICIT_VR_BIG_ENDIAN,
+)
 
 
 class QueryOption(IntEnum):
-    """Where an option that we support stands in the application information of FIND and MOVE.
+    """Where an option that we support stands in the application information of FIND, MOVE and GET.
 
     Source: PS3.4 C.5.1.1, C.5.2.1; rule B-9.
     """
@@ -63,6 +77,7 @@ class ContextResult(IntEnum):
     """The result of a presentation context. Source: PS3.8 table 9-18."""
 
     ACCEPTANCE = 0
+    USER_REJECTION = 1
     ABSTRACT_SYNTAX_NOT_SUPPORTED = 3
     TRANSFER_SYNTAXES_NOT_SUPPORTED = 4
 
@@ -131,48 +146,39 @@ class AssociationPolicy:
             return CALLING_AE_TITLE_UNKNOWN
         return None if request.contexts else NO_CONTEXT_PROPOSED
 
-    def negotiate(
-        self,
-        proposed: Sequence[ProposedContext],
-        declared: Mapping[str, DeclaredSopClass],
-        extended: Mapping[str, bytes],
-    ) -> list[PresentationContext]:
+    def negotiate(self, request: AssociateRequest) -> list[PresentationContext]:
         """Return the answer to each proposed presentation context, in the same order.
 
         The requestor's first Transfer Syntax that we can keep is taken, so that it need not convert
-        what it has.
+        what it has. Where it wants to be sent instances, also if it wants to send some in the same
+        context, it is one that we can send everything in.
 
-        Args:
-            proposed: the contexts.
-            declared: by SOP Class UID.
-            extended: the application information that was sent, by SOP Class UID.
-
-        Source: PS3.8 9.3.3.2; PS3.7 D.3.3.5; rules H-4, H-15, H-31, B-10.
+        Source: PS3.8 9.3.3.2; PS3.7 D.3.3.4, D.3.3.5; rules B-10, E-39, E-40, H-4, H-8, H-15, H-31.
         """
-        return [self._answer(context, declared, extended) for context in proposed]
+        return [self._answer(context, request) for context in request.contexts]
 
-    def _answer(
-        self,
-        context: ProposedContext,
-        declared: Mapping[str, DeclaredSopClass],
-        extended: Mapping[str, bytes],
-    ) -> PresentationContext:
+    def _answer(self, context: ProposedContext, request: AssociateRequest) -> PresentationContext:
         sop_class_uid = context.abstract_syntax
-        supported = self._transfer_syntaxes(sop_class_uid, declared)
-        result = ContextResult.TRANSFER_SYNTAXES_NOT_SUPPORTED
-        if not supported:
-            result = ContextResult.ABSTRACT_SYNTAX_NOT_SUPPORTED
-        chosen = next((uid for uid in context.transfer_syntaxes if uid in supported), None)
+        supported = self._transfer_syntaxes(sop_class_uid, request.declared)
+        roles = request.roles.get(sop_class_uid, DEFAULT_ROLES)
+        # Storage is the one service that we are a user of.
+        is_requestor_scp = roles.is_scp and sop_class_uid not in SERVICES_WITHOUT_PIXELS
+        wanted = context.transfer_syntaxes
+        chosen = _first_of(_in_order_for_sending(wanted) if is_requestor_scp else wanted, supported)
+        result = _result(supported, chosen, has_a_role=roles.is_scu or is_requestor_scp)
+        asked = b""
+        if result is ContextResult.ACCEPTANCE:
+            asked = request.extended.get(sop_class_uid, b"")
         # PS3.8 9.3.3.2: an answer has one Transfer Syntax, which means nothing in a refused one.
-        first = next(iter(context.transfer_syntaxes), IMPLICIT_VR_LITTLE_ENDIAN)
+        first = next(iter(wanted), IMPLICIT_VR_LITTLE_ENDIAN)
         return PresentationContext(
             context_id=context.context_id,
             abstract_syntax=sop_class_uid,
             transfer_syntax=chosen or first,
-            result=result if chosen is None else ContextResult.ACCEPTANCE,
-            application_information=(
-                _agreed(sop_class_uid, extended.get(sop_class_uid, b"")) if chosen else b""
-            ),
+            result=result,
+            application_information=_agreed(sop_class_uid, asked),
+            is_requestor_scu=roles.is_scu,
+            is_requestor_scp=is_requestor_scp,
         )
 
     def _transfer_syntaxes(
@@ -180,12 +186,31 @@ class AssociationPolicy:
     ) -> Collection[str]:
         """Return the Transfer Syntaxes that a SOP class is served in; none if it is not."""
         if sop_class_uid in SERVICES_WITHOUT_PIXELS:
-            model = FIND_MODELS.get(sop_class_uid) or MOVE_MODELS.get(sop_class_uid)
+            model = _QUERY_RETRIEVE_MODELS.get(sop_class_uid)
             is_offered = model is None or model in self.models
             return IDENTIFIER_TRANSFER_SYNTAXES if is_offered else ()
         if is_storage(sop_class_uid, declared, self.additional_sop_classes):
             return STORAGE_TRANSFER_SYNTAXES
         return ()
+
+
+def _result(supported: Collection[str], chosen: str | None, *, has_a_role: bool) -> ContextResult:
+    if not supported:
+        return ContextResult.ABSTRACT_SYNTAX_NOT_SUPPORTED
+    if not has_a_role:
+        return ContextResult.USER_REJECTION  # nobody could ask for anything (rule H-8)
+    if chosen is None:
+        return ContextResult.TRANSFER_SYNTAXES_NOT_SUPPORTED
+    return ContextResult.ACCEPTANCE
+
+
+def _first_of(wanted: Iterable[str], supported: Collection[str]) -> str | None:
+    return next((uid for uid in wanted if uid in supported), None)
+
+
+def _in_order_for_sending(wanted: Sequence[str]) -> list[str]:
+    """Return Transfer Syntaxes in the order in which we can send most in them (rule E-40)."""
+    return [uid for uid in _PREFERRED_FOR_SENDING if uid in wanted] + [*wanted]
 
 
 def _agreed(sop_class_uid: str, asked: bytes) -> bytes:
@@ -201,6 +226,6 @@ def _agreed(sop_class_uid: str, asked: bytes) -> bytes:
     supported = b""
     if sop_class_uid in FIND_MODELS:
         supported = FIND_APPLICATION_INFORMATION
-    elif sop_class_uid in MOVE_MODELS:
-        supported = MOVE_APPLICATION_INFORMATION
+    elif sop_class_uid in MOVE_MODELS or sop_class_uid in GET_MODELS:
+        supported = RETRIEVE_APPLICATION_INFORMATION
     return bytes(int(one == ours == 1) for one, ours in zip(asked, supported, strict=False))

@@ -1,14 +1,12 @@
-"""pynetdicom as we use it: its switches, and the Application Entity that speaks.
+"""pynetdicom as we use it: its switches; and the limits of associations.
 
-Source: PS3.8 9.3; rules H-2, H-6, H-14.
+Source: PS3.8 9.3; rules H-2, H-6.
 """
 
 from dataclasses import dataclass
 
 from pydicom import config
-from pynetdicom import AE, _config
-
-from pacsnode.dicom.uid import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from pynetdicom import _config
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,21 +44,3 @@ def configure_pynetdicom() -> None:
     # pydicom would check the values of command sets again, and warn of each it does not like.
     config.settings.reading_validation_mode = config.IGNORE
     config.settings.writing_validation_mode = config.IGNORE
-
-
-def application_entity(ae_title: str, limits: AssociationLimits) -> AE:
-    """Return an Application Entity of ours.
-
-    Args:
-        ae_title: one of our titles.
-        limits: of its associations.
-    """
-    ae = AE(ae_title=ae_title)
-    ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
-    ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
-    ae.maximum_pdu_size = limits.maximum_pdu_length_bytes
-    ae.acse_timeout = limits.negotiation_timeout_seconds
-    ae.dimse_timeout = limits.dimse_timeout_seconds
-    ae.network_timeout = limits.idle_timeout_seconds
-    ae.connection_timeout = limits.connect_timeout_seconds
-    return ae

@@ -4,6 +4,7 @@ import pytest
 
 from pacsnode.dicom.information_model import (
     FIND_MODELS,
+    GET_MODELS,
     MOVE_MODELS,
     PATIENT_ROOT,
     PATIENT_STUDY_ONLY,
@@ -14,7 +15,7 @@ from pacsnode.dicom.information_model import (
 
 
 def test_each_model_has_the_sop_classes_of_the_standard() -> None:
-    """FIND and MOVE of both roots and of the retired model, and no others (A-1, A-2)."""
+    """FIND, MOVE and GET of both roots and of the retired model, and no others (A-1, A-2)."""
     assert FIND_MODELS == {
         "1.2.840.10008.5.1.4.1.2.1.1": PATIENT_ROOT,
         "1.2.840.10008.5.1.4.1.2.2.1": STUDY_ROOT,
@@ -24,6 +25,11 @@ def test_each_model_has_the_sop_classes_of_the_standard() -> None:
         "1.2.840.10008.5.1.4.1.2.1.2": PATIENT_ROOT,
         "1.2.840.10008.5.1.4.1.2.2.2": STUDY_ROOT,
         "1.2.840.10008.5.1.4.1.2.3.2": PATIENT_STUDY_ONLY,
+    }
+    assert GET_MODELS == {
+        "1.2.840.10008.5.1.4.1.2.1.3": PATIENT_ROOT,
+        "1.2.840.10008.5.1.4.1.2.2.3": STUDY_ROOT,
+        "1.2.840.10008.5.1.4.1.2.3.3": PATIENT_STUDY_ONLY,
     }
 
 

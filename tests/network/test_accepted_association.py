@@ -16,13 +16,15 @@ import pytest
 from pydicom.uid import CTImageStorage
 
 from pacsnode.network import association as association_module
+from pacsnode.network import messages, transport
 from pacsnode.network import upper_layer as upper_layer_module
 from pacsnode.network.associate import PresentationContext
 from pacsnode.network.association import AcceptedAssociation
+from pacsnode.network.association_end import AssociationEnd
 from pacsnode.network.command_set import CommandSet, Primitive
 from pacsnode.network.negotiation import AETitlePolicy, AssociationPolicy, Refusal
 from pacsnode.network.toolkit import configure_pynetdicom
-from pacsnode.network.upper_layer import AssociationEnd, Fragment, UpperLayer
+from pacsnode.network.upper_layer import Fragment, UpperLayer
 from tests.support.hostile import (
     ABORT,
     ASSOCIATE_AC,
@@ -219,7 +221,7 @@ def link() -> Iterator[Link]:
 def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """The time, `now`, which only the test moves on."""
     made = SimpleNamespace(now=1_000.0)
-    for module in (association_module, upper_layer_module):
+    for module in (association_module, messages, transport, upper_layer_module):
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: made.now))
     return made
 

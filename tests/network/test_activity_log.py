@@ -17,19 +17,21 @@ def _all_levels(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_a_refused_context_names_its_class(caplog: pytest.LogCaptureFixture) -> None:
-    """Unknown classes and unknown syntaxes are told apart, with the UID."""
+    """Unknown classes, unknown syntaxes and roles we do not have are told apart, with the UID."""
     contexts = [
         PresentationContext(1, "1.2.3", "1.2.840.10008.1.2", 3),
         PresentationContext(3, "1.2.4", "1.2.840.10008.1.2", 4),
+        PresentationContext(5, "1.2.5", "1.2.840.10008.1.2", 1),
     ]
     activity_log.contexts_refused(contexts)
     assert caplog.messages == [
         "context refused: SOP class 1.2.3 is not supported",
         "context refused: none of the transfer syntaxes offered for SOP class 1.2.4 is kept",
+        "context refused: SOP class 1.2.5 is left without a role",
     ]
 
 
-@pytest.mark.parametrize("result", [3, 4])
+@pytest.mark.parametrize("result", [1, 3, 4])
 @pytest.mark.parametrize("name", ["DOE^JANE", "1.2.a", "1." + "2" * 63, ""])
 def test_a_class_that_is_no_uid_is_not_quoted(
     caplog: pytest.LogCaptureFixture, name: str, result: int

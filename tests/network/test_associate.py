@@ -23,15 +23,16 @@ from pynetdicom.presentation import build_context
 
 from pacsnode.dicom.uid import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from pacsnode.network.associate import (
-    AssociateError,
     AssociateRequest,
     DeclaredSopClass,
     PresentationContext,
     ProposedContext,
+    Roles,
     encode_associate_accept,
     encode_associate_reject,
     read_associate_request,
 )
+from pacsnode.network.associate_items import AssociateError
 from tests.support.hostile import (
     application_context,
     associate_rq,
@@ -49,6 +50,8 @@ _TITLES = st.text(
     min_size=1,
     max_size=16,
 )
+# pynetdicom writes no item that proposes nothing.
+_ROLES = st.sampled_from([(False, True), (True, False), (True, True)])
 _UIDS = st.lists(st.integers(0, 99_999), min_size=2, max_size=8).map(
     lambda components: ".".join(map(str, ["1", *components]))
 )
@@ -74,7 +77,7 @@ def test_a_request_is_read() -> None:
     assert request.application_context_name == _APPLICATION_CONTEXT_NAME
     assert request.contexts == (ProposedContext(1, _VERIFICATION, (_IMPLICIT,)),)
     assert request.maximum_length_bytes == 131_072
-    assert (request.extended, request.declared) == ({}, {})
+    assert (request.extended, request.declared, request.roles) == ({}, {}, {})
 
 
 @pytest.mark.parametrize(
@@ -145,6 +148,33 @@ def test_of_application_information_sent_twice_the_last_counts() -> None:
     assert _read(user_information(sub_items)).extended == {_CT: b"\0"}
 
 
+def _role_item(uid: str, *roles: int) -> bytes:
+    return item(0x54, _counted(uid) + bytes(roles))
+
+
+@pytest.mark.parametrize(
+    ("scu", "scp", "roles"),
+    [
+        (0, 1, Roles(is_scu=False, is_scp=True)),
+        (1, 1, Roles(is_scu=True, is_scp=True)),
+        (1, 0, Roles(is_scu=True, is_scp=False)),
+        (0, 0, Roles(is_scu=False, is_scp=False)),
+        (2, 0xFF, Roles(is_scu=False, is_scp=False)),
+    ],
+)
+def test_proposed_roles_are_read(scu: int, scp: int, roles: Roles) -> None:
+    """SCU-role, then SCP-role; 1 alone proposes a role (PS3.7 table D.3-9, H-8)."""
+    request = _read(user_information(_role_item(_CT, scu, scp) + _role_item("1.2.3", 1, 0)))
+    assert request.roles == {_CT: roles, "1.2.3": Roles(is_scu=True, is_scp=False)}
+
+
+def test_of_roles_proposed_twice_the_last_count() -> None:
+    """A SOP class has one sub-item (PS3.7 D.3.3.4); one that repeats it corrects itself (H-8)."""
+    sub_items = _role_item(_CT, 1, 0) + _role_item(f"{_CT}\0", 0, 1)
+    roles = _read(user_information(sub_items)).roles
+    assert roles == {_CT: Roles(is_scu=False, is_scp=True)}
+
+
 def test_declared_classes_are_read() -> None:
     """Service class and general classes stand by SOP Class UID (PS3.7 D.3.3.6, H-30)."""
     related = _counted("1.2.4") + _counted("1.2.5")
@@ -195,6 +225,17 @@ def test_declared_classes_are_read() -> None:
             "an item of type 56H runs over the end",
         ),
         (
+            _content(user_information(item(0x54, b"\0"))),
+            "a sub-item ends within the length of a UID",
+        ),
+        (
+            _content(user_information(item(0x54, b"\0\x04" + b"1.2"))),
+            "a UID runs over the end of its sub-item",
+        ),
+        (_content(user_information(_role_item(_CT))), "a role selection has no two roles"),
+        (_content(user_information(_role_item(_CT, 1))), "a role selection has no two roles"),
+        (_content(user_information(_role_item(_CT, 0, 0, 1))), "a role selection has no two roles"),
+        (
             _content(user_information(item(0x57, _counted("1.2")))),
             "a sub-item ends within the length of a UID",
         ),
@@ -227,6 +268,7 @@ _WHOLE = _content(
     presentation_context(3, _CT),
     user_information(
         item(0x56, _counted(_CT) + bytes(6))
+        + _role_item(_CT, 0, 1)
         + item(0x57, _counted("1.2.3") + _counted("1.2") + b"\0\5" + _counted("1.4"))
     ),
 )
@@ -289,7 +331,8 @@ def _negotiations(draw: st.DrawFn) -> list[Any]:
         made += [extended, common]
     if draw(st.booleans()):
         role = SCP_SCU_RoleSelectionNegotiation()
-        role.sop_class_uid, role.scu_role, role.scp_role = UID(_CT), True, True
+        role.sop_class_uid = UID(draw(_UIDS))
+        role.scu_role, role.scp_role = draw(_ROLES)
         window = AsynchronousOperationsWindowNegotiation()
         window.maximum_number_operations_invoked = 5
         identity = UserIdentityNegotiation()
@@ -320,6 +363,11 @@ def test_what_pynetdicom_writes_is_read(made: A_ASSOCIATE) -> None:
         each.sop_class_uid: each.service_class_application_information
         for each in items
         if isinstance(each, SOPClassExtendedNegotiation)
+    }
+    assert request.roles == {
+        each.sop_class_uid: Roles(is_scu=each.scu_role, is_scp=each.scp_role)
+        for each in items
+        if isinstance(each, SCP_SCU_RoleSelectionNegotiation)
     }
     assert request.declared == {
         each.sop_class_uid: DeclaredSopClass(
@@ -385,6 +433,60 @@ def test_pynetdicom_reads_our_answer(
     }
     sub_items = [each.sop_class_uid for each in information.ext_neg or []]
     assert len(sub_items) == len({*sub_items})
+
+
+def _roles_answered(
+    *contexts: tuple[str, int, Roles], proposed: bytes
+) -> dict[str, tuple[bool, bool]]:
+    """Return the SCU and SCP role that pynetdicom reads for each SOP class of our answer."""
+    encoded = encode_associate_accept(
+        _read(user_information(proposed)),
+        _APPLICATION_CONTEXT_NAME,
+        [
+            PresentationContext(2 * n + 1, uid, _IMPLICIT, result, b"", roles.is_scu, roles.is_scp)
+            for n, (uid, result, roles) in enumerate(contexts)
+        ],
+        0,
+    )
+    pdu = A_ASSOCIATE_AC()
+    pdu.decode(encoded)
+    assert pdu.encode() == encoded
+    assert pdu.user_information is not None
+    items = pdu.user_information.role_selection
+    sub_items = pdu.user_information.user_data
+    assert len(items) == sum(type(each).__name__.startswith("SCP_SCU") for each in sub_items)
+    return {str(uid): (bool(each.scu_role), bool(each.scp_role)) for uid, each in items.items()}
+
+
+def test_roles_are_answered_once_for_each_class_that_some_were_proposed_for() -> None:
+    """However many contexts it has; a class without proposal has no item (E-39, E-41, H-8)."""
+    to_us, to_it = Roles(is_scu=True, is_scp=False), Roles(is_scu=False, is_scp=True)
+    answered = _roles_answered(
+        (_CT, 0, to_it),
+        (_CT, 0, to_it),
+        (_VERIFICATION, 0, to_us),
+        ("1.2.3", 0, to_us),
+        proposed=_role_item(_CT, 0, 1) + _role_item(_VERIFICATION, 1, 1),
+    )
+    assert answered == {_CT: (False, True), _VERIFICATION: (True, False)}
+
+
+def test_roles_of_a_class_that_is_refused_are_not_answered() -> None:
+    """There is nothing to be agreed upon; a context that is accepted is enough (H-8)."""
+    both = Roles(is_scu=True, is_scp=True)
+    proposed = _role_item(_CT, 1, 1) + _role_item(_VERIFICATION, 1, 1) + _role_item("1.2.9", 1, 1)
+    answered = _roles_answered(
+        (_VERIFICATION, 4, both), (_CT, 0, both), (_CT, 4, both), proposed=proposed
+    )
+    assert answered == {_CT: (True, True)}
+
+
+def test_the_bytes_of_answered_roles() -> None:
+    """Length of the UID, UID, SCU-role, SCP-role (PS3.7 table D.3-10)."""
+    request = _read(user_information(_role_item("1.2.3", 1, 1)))
+    context = PresentationContext(1, "1.2.3", _IMPLICIT, 0, b"", False, True)  # noqa: FBT003
+    encoded = encode_associate_accept(request, _APPLICATION_CONTEXT_NAME, [context], 0)
+    assert encoded.endswith(b"\x54\0\0\x09\0\5" + b"1.2.3" + b"\0\1")
 
 
 def test_the_answer_repeats_both_titles() -> None:

@@ -367,7 +367,7 @@ def test_an_unknown_move_destination_is_refused(association: Association, destin
     identifier = identifier_of("STUDY", StudyInstanceUID="1.2.3")
     (response,) = association.c_move(STUDY_ROOT_MOVE, destination, identifier)
     assert (response.status, response.encoded_data_set) == (0xA801, None)
-    assert response.error_comment.startswith("Move Destination ")
+    assert response.error_comment.startswith("Destination ")
     assert response.counters == (None, None, None, None)
 
 

@@ -1,5 +1,9 @@
 """What is answered to association requests: rejections, and each proposed context."""
 
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
+
 import pytest
 
 from pacsnode.dicom.information_model import (
@@ -15,11 +19,13 @@ from pacsnode.network.associate import (
     DeclaredSopClass,
     PresentationContext,
     ProposedContext,
+    Roles,
 )
 from pacsnode.network.negotiation import (
     APPLICATION_CONTEXT_NAME,
     AETitlePolicy,
     AssociationPolicy,
+    ContextResult,
     QueryOption,
 )
 from pacsnode.network.storage_sop_classes import STORAGE_SOP_CLASSES
@@ -28,7 +34,16 @@ VERIFICATION = "1.2.840.10008.1.1"
 STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 CT = "1.2.840.10008.5.1.4.1.1.2"
 IMPLICIT, EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
+DEFLATED, BIG_ENDIAN = "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"
 JPEG, JPEG_2000, JPIP = (f"1.2.840.10008.1.2.4.{n}" for n in (50, 90, 94))
+FIND_UIDS = [PATIENT_ROOT.find_uid, STUDY_ROOT.find_uid]
+MOVE_UIDS = [PATIENT_ROOT.move_uid, STUDY_ROOT.move_uid]
+GET_UIDS = [PATIENT_ROOT.get_uid, STUDY_ROOT.get_uid]
+RETIRED_UIDS = [
+    PATIENT_STUDY_ONLY.find_uid,
+    PATIENT_STUDY_ONLY.move_uid,
+    PATIENT_STUDY_ONLY.get_uid,
+]
 PRIVATE = "1.2.826.0.1.3680043.8.498.99.1"
 
 
@@ -57,8 +72,22 @@ def _answer(
     """Return result and Transfer Syntax of the answer to one context."""
     proposed = ProposedContext(1, abstract_syntax, transfer_syntaxes or (IMPLICIT,))
     items = {} if declared is None else {abstract_syntax: declared}
-    (answer,) = (policy or _policy()).negotiate([proposed], items, {})
+    (answer,) = _negotiated(proposed, policy=policy, declared=items)
     return answer.result, answer.transfer_syntax
+
+
+def _negotiated(
+    *proposed: ProposedContext,
+    policy: AssociationPolicy | None = None,
+    declared: Mapping[str, DeclaredSopClass] = MappingProxyType({}),
+    extended: Mapping[str, bytes] = MappingProxyType({}),
+    roles: Mapping[str, Roles] = MappingProxyType({}),
+) -> list[PresentationContext]:
+    """Return the answers to these contexts."""
+    request = replace(
+        _request(), contexts=proposed, declared=declared, extended=extended, roles=roles
+    )
+    return (policy or _policy()).negotiate(request)
 
 
 def _request(
@@ -79,6 +108,7 @@ def _request(
         maximum_length_bytes=0,
         extended={},
         declared={},
+        roles={},
     )
 
 
@@ -136,7 +166,7 @@ def test_each_context_is_answered_for_itself() -> None:
         ProposedContext(5, CT, (JPIP, PRIVATE)),
         ProposedContext(3, CT, (EXPLICIT,)),
     ]
-    assert _policy().negotiate(proposed, {}, {}) == [
+    assert _negotiated(*proposed) == [
         PresentationContext(1, CT, JPEG, 0),
         PresentationContext(5, CT, JPIP, 4),
         PresentationContext(3, CT, EXPLICIT, 0),
@@ -147,7 +177,7 @@ def test_each_context_is_answered_for_itself() -> None:
 def test_every_storage_class_is_kept_in_this_syntax(syntax: str) -> None:
     """All storage SOP classes are accepted in each syntax of the list (H-16)."""
     contexts = [ProposedContext(1, uid, (syntax,)) for uid in sorted(STORAGE_SOP_CLASSES)]
-    answers = _policy().negotiate(contexts, {}, {})
+    answers = _negotiated(*contexts)
     assert {(answer.result, answer.transfer_syntax) for answer in answers} == {(0, syntax)}
     assert len(answers) > 170
 
@@ -158,9 +188,9 @@ def test_a_syntax_without_its_pixels_is_refused(syntax: str) -> None:
     assert _answer(CT, syntax)[0] == 4
 
 
-@pytest.mark.parametrize("uid", [VERIFICATION, STUDY_ROOT_FIND])
+@pytest.mark.parametrize("uid", [VERIFICATION, STUDY_ROOT_FIND, *GET_UIDS])
 def test_identifiers_are_not_compressed(uid: str) -> None:
-    """Verification and query take native syntaxes only, and refuse others with result 4 (H-5)."""
+    """Verification, query and retrieval take native syntaxes only; others have result 4 (H-5)."""
     assert _answer(uid, JPEG, EXPLICIT) == (0, EXPLICIT)
     assert _answer(uid, JPEG)[0] == 4
 
@@ -169,7 +199,6 @@ def test_identifiers_are_not_compressed(uid: str) -> None:
     "uid",
     [
         PRIVATE,
-        "1.2.840.10008.5.1.4.1.2.2.3",  # Study Root GET
         "1.2.840.10008.1.20.1",  # Storage Commitment
         "1.2.840.10008.5.1.4.31",  # Modality Worklist
         "1.2.840.10008.1.3.10",  # Media Storage Directory
@@ -221,7 +250,7 @@ def test_an_object_without_patient_is_refused_whatever_is_declared(uid: str) -> 
 
 def test_a_context_without_transfer_syntax_is_refused() -> None:
     """A damaged context is refused for its syntaxes, and its answer has one even so (H-4)."""
-    (answer,) = _policy().negotiate([ProposedContext(1, CT, ())], {}, {})
+    (answer,) = _negotiated(ProposedContext(1, CT, ()))
     assert answer == PresentationContext(1, CT, IMPLICIT, 4)
     assert not answer.is_accepted
 
@@ -229,13 +258,10 @@ def test_a_context_without_transfer_syntax_is_refused() -> None:
 def test_128_contexts_are_answered() -> None:
     """As many contexts as an association can have are all answered (E-30)."""
     contexts = [ProposedContext(number, CT, (JPEG,)) for number in range(1, 256, 2)]
-    assert [answer.result for answer in _policy().negotiate(contexts, {}, {})] == [0] * 128
+    assert [answer.result for answer in _negotiated(*contexts)] == [0] * 128
 
 
 # --- SOP Class Extended Negotiation
-
-FIND_UIDS = [PATIENT_ROOT.find_uid, STUDY_ROOT.find_uid]
-MOVE_UIDS = [PATIENT_ROOT.move_uid, STUDY_ROOT.move_uid]
 
 
 def _agreed(
@@ -247,7 +273,7 @@ def _agreed(
     """Return what is answered to the application information of one SOP class."""
     proposed = ProposedContext(1, sop_class_uid, transfer_syntaxes or (IMPLICIT,))
     extended = {} if asked is None else {sop_class_uid: asked}
-    (answer,) = _policy(models=models).negotiate([proposed], {}, extended)
+    (answer,) = _negotiated(proposed, policy=_policy(models=models), extended=extended)
     return answer.application_information
 
 
@@ -280,7 +306,7 @@ def test_options_of_a_query_are_agreed_upon_as_far_as_asked_for(
     assert _agreed(sop_class_uid, information).hex() == answered
 
 
-@pytest.mark.parametrize("sop_class_uid", MOVE_UIDS)
+@pytest.mark.parametrize("sop_class_uid", MOVE_UIDS + GET_UIDS)
 @pytest.mark.parametrize(
     ("asked", "answered"),
     [(None, ""), ("", ""), ("01", "01"), ("00", "00"), ("0101", "0100"), ("010101", "0100")],
@@ -315,7 +341,7 @@ def test_options_are_agreed_upon_for_each_class_by_itself() -> None:
     uids = [PATIENT_ROOT.find_uid, STUDY_ROOT.find_uid, STUDY_ROOT.find_uid, STUDY_ROOT.move_uid]
     proposed = [ProposedContext(2 * n + 1, uid, (IMPLICIT,)) for n, uid in enumerate(uids)]
     extended = {STUDY_ROOT.find_uid: b"\1\0\0\0\0\1", STUDY_ROOT.move_uid: b"\1"}
-    answers = _policy().negotiate(proposed, {}, extended)
+    answers = _negotiated(*proposed, extended=extended)
     assert [
         [option.name for option in QueryOption if answer.has_agreed(option)] for answer in answers
     ] == [
@@ -326,10 +352,121 @@ def test_options_are_agreed_upon_for_each_class_by_itself() -> None:
     ]
 
 
+# --- role selection
+
+
+def _roles(scu: int, scp: int) -> Roles:
+    return Roles(is_scu=bool(scu), is_scp=bool(scp))
+
+
+def _agreed_roles(
+    sop_class_uid: str, roles: Roles, *transfer_syntaxes: str
+) -> tuple[int, int, int]:
+    """Return the result of a context, and whether the requestor may be SCU and SCP in it."""
+    proposed = ProposedContext(1, sop_class_uid, transfer_syntaxes or (IMPLICIT,))
+    (answer,) = _negotiated(proposed, roles={sop_class_uid: roles})
+    return answer.result, answer.is_requestor_scu, answer.is_requestor_scp
+
+
+@pytest.mark.parametrize("proposed", [(0, 1), (1, 1), (1, 0)])
+def test_both_roles_of_storage_are_agreed_upon_as_proposed(proposed: tuple[int, int]) -> None:
+    """We send instances as well as we take them: 1 where 1 was offered, 0 where 0 (E-39, H-8)."""
+    assert _agreed_roles(CT, _roles(*proposed)) == (0, *proposed)
+
+
+@pytest.mark.parametrize("uid", [VERIFICATION, *FIND_UIDS, *MOVE_UIDS, *GET_UIDS])
+def test_of_other_services_we_are_no_user(uid: str) -> None:
+    """The requestor is never agreed upon as their provider (H-8)."""
+    assert _agreed_roles(uid, _roles(1, 1)) == (0, 1, 0)
+    assert _agreed_roles(uid, _roles(1, 0)) == (0, 1, 0)
+
+
+def test_the_default_roles_hold_where_none_are_proposed() -> None:
+    """The requestor is the user, also if it proposes roles for another class (H-8)."""
+    contexts = [ProposedContext(1, CT, (IMPLICIT,)), ProposedContext(3, VERIFICATION, (IMPLICIT,))]
+    answers = _negotiated(*contexts, roles={VERIFICATION: _roles(1, 1), PRIVATE: _roles(0, 1)})
+    assert [(cx.is_requestor_scu, cx.is_requestor_scp) for cx in answers] == [(True, False)] * 2
+
+
+@pytest.mark.parametrize(
+    ("uid", "proposed"),
+    [
+        (CT, (0, 0)),
+        (VERIFICATION, (0, 1)),
+        (PATIENT_ROOT.get_uid, (0, 1)),
+        (PATIENT_ROOT.find_uid, (0, 0)),
+    ],
+)
+def test_a_context_without_any_role_is_rejected(uid: str, proposed: tuple[int, int]) -> None:
+    """Nobody could ask for anything in it: result 1, and no role (H-8)."""
+    result, *_ = _agreed_roles(uid, _roles(*proposed))
+    assert result == ContextResult.USER_REJECTION
+
+
+def test_an_unknown_class_is_refused_as_such_whatever_its_roles() -> None:
+    """That the abstract syntax is not supported goes before roles (H-4)."""
+    assert _agreed_roles(PRIVATE, _roles(0, 0))[0] == 3
+
+
+@pytest.mark.parametrize("roles", [(0, 1), (1, 1)])
+@pytest.mark.parametrize(
+    ("proposed", "chosen"),
+    [
+        ((JPEG_2000, IMPLICIT, EXPLICIT), EXPLICIT),
+        ((JPEG_2000, IMPLICIT), IMPLICIT),
+        ((JPEG_2000, DEFLATED), DEFLATED),
+        ((BIG_ENDIAN, JPEG_2000, DEFLATED), DEFLATED),
+        ((JPEG_2000, BIG_ENDIAN), BIG_ENDIAN),
+        ((JPEG_2000, JPEG), JPEG_2000),
+        ((JPIP, PRIVATE, JPEG), JPEG),
+    ],
+)
+def test_what_everything_can_be_sent_in_is_preferred(
+    proposed: tuple[str, ...], chosen: str, roles: tuple[int, int]
+) -> None:
+    """In a context to send in, native goes before compressed, also if it is for both (E-40)."""
+    context = ProposedContext(1, CT, proposed)
+    (answer,) = _negotiated(context, roles={CT: _roles(*roles)})
+    assert (answer.result, answer.transfer_syntax) == (0, chosen)
+
+
+def test_the_requestors_order_decides_where_it_only_sends() -> None:
+    """Roles that are the default ones change nothing (H-15)."""
+    context = ProposedContext(1, CT, (JPEG_2000, EXPLICIT))
+    (answer,) = _negotiated(context, roles={CT: _roles(1, 0)})
+    assert answer.transfer_syntax == JPEG_2000
+
+
+def test_every_context_to_send_in_is_accepted() -> None:
+    """Each stored syntax has one of its own, and is not dropped for another (E-40)."""
+    contexts = [
+        ProposedContext(2 * n + 1, CT, (uid,)) for n, uid in enumerate(STORAGE_TRANSFER_SYNTAXES)
+    ]
+    answers = _negotiated(*contexts, roles={CT: _roles(0, 1)})
+    assert [(cx.result, cx.transfer_syntax, cx.is_requestor_scp) for cx in answers] == [
+        (0, uid, True) for uid in STORAGE_TRANSFER_SYNTAXES
+    ]
+
+
+def test_a_context_to_send_in_without_a_known_syntax_is_refused() -> None:
+    """Result 4, as for any other (H-4)."""
+    assert _agreed_roles(CT, _roles(0, 1), JPIP, PRIVATE)[0] == 4
+
+
+def test_a_class_declared_as_storage_can_be_sent() -> None:
+    """What we keep we can give back, private classes included (E-39, H-31)."""
+    (answer,) = _negotiated(
+        ProposedContext(1, PRIVATE, (EXPLICIT,)),
+        declared={PRIVATE: DeclaredSopClass(STORAGE_SERVICE_CLASS_UID, ())},
+        roles={PRIVATE: _roles(0, 1)},
+    )
+    assert (answer.result, answer.is_requestor_scp) == (0, True)
+
+
 # --- the retired information model
 
 
-@pytest.mark.parametrize("uid", [PATIENT_STUDY_ONLY.find_uid, PATIENT_STUDY_ONLY.move_uid])
+@pytest.mark.parametrize("uid", RETIRED_UIDS)
 def test_the_retired_model_is_refused_by_default(uid: str) -> None:
     """Nobody is told that it is there, nor that it is storage (A-2)."""
     assert _answer(uid) == (3, IMPLICIT)
@@ -338,7 +475,7 @@ def test_the_retired_model_is_refused_by_default(uid: str) -> None:
     assert _answer(uid, policy=_policy(additional=frozenset({uid}))) == (3, IMPLICIT)
 
 
-@pytest.mark.parametrize("uid", [PATIENT_STUDY_ONLY.find_uid, PATIENT_STUDY_ONLY.move_uid])
+@pytest.mark.parametrize("uid", RETIRED_UIDS)
 def test_the_retired_model_is_accepted_where_it_is_offered(uid: str) -> None:
     """With the setting, it is negotiated as the others, options included (A-2, B-11)."""
     models = (PATIENT_ROOT, STUDY_ROOT, PATIENT_STUDY_ONLY)

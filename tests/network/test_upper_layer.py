@@ -14,13 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pacsnode.network import transport
 from pacsnode.network import upper_layer as module
-from pacsnode.network.upper_layer import (
-    Abort,
-    AssociationEnd,
-    Timeouts,
-    UpperLayer,
-)
+from pacsnode.network.association_end import Abort, AssociationEnd
+from pacsnode.network.transport import Timeouts
+from pacsnode.network.upper_layer import UpperLayer
 from tests.support.hostile import (
     ABORT,
     ASSOCIATE_AC,
@@ -491,7 +489,8 @@ def test_a_pdu_that_trickles_does_not_put_its_deadline_off(
 def test_each_pdu_has_its_own_deadline(tcp: Link, monkeypatch: pytest.MonkeyPatch) -> None:
     """A slow message of many PDUs, each in time, is received however long it takes (H-17)."""
     clock = SimpleNamespace(now=time.monotonic())
-    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    for each in (module, transport):
+        monkeypatch.setattr(each, "time", SimpleNamespace(monotonic=lambda: clock.now))
     for _ in range(5):
         tcp.peer.sendall(pdu(P_DATA, pdv(1, 0, b"part")))
         fragment = tcp.upper_layer.receive_fragment(is_within_message=True)
@@ -502,7 +501,8 @@ def test_each_pdu_has_its_own_deadline(tcp: Link, monkeypatch: pytest.MonkeyPatc
 def test_writing_is_not_the_time_of_the_peer(monkeypatch: pytest.MonkeyPatch) -> None:
     """However long on_full takes, and how often, the rest of the PDU has the time it had (H-17)."""
     clock = SimpleNamespace(now=time.monotonic())
-    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    for each in (module, transport):
+        monkeypatch.setattr(each, "time", SimpleNamespace(monotonic=lambda: clock.now))
     monkeypatch.setattr(module, "_BUFFER_BYTES", 64)
     content = pdu(P_DATA, pdv(1, LAST, bytes(188)))
     parts = iter([content[start : start + 64] for start in range(0, len(content), 64)])
@@ -514,7 +514,7 @@ def test_writing_is_not_the_time_of_the_peer(monkeypatch: pytest.MonkeyPatch) ->
 
     with _linked(local_pair()) as link:
         # Each part comes when it is waited for: not before what was before it is written.
-        monkeypatch.setattr(module, "_wait", lambda *_: link.peer.sendall(next(parts)))
+        monkeypatch.setattr(transport, "wait", lambda *_: link.peer.sendall(next(parts)))
         link.upper_layer.on_full = write
         is_last = False
         while not is_last:
@@ -525,14 +525,15 @@ def test_writing_is_not_the_time_of_the_peer(monkeypatch: pytest.MonkeyPatch) ->
 def test_serving_is_not_the_time_of_the_peer(tcp: Link, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a message was served, the rest of the PDU it was in has its time again (H-17)."""
     clock = SimpleNamespace(now=time.monotonic())
-    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    for each in (module, transport):
+        monkeypatch.setattr(each, "time", SimpleNamespace(monotonic=lambda: clock.now))
     first, second = pdv(1, LAST, b"first"), pdv(1, LAST, b"second")
     tcp.peer.sendall(pdu(P_DATA, first, length=len(first + second)))
     assert bytes(tcp.upper_layer.receive_fragment(is_within_message=False).content) == b"first"
     clock.now += 2 * _SECONDS
     tcp.upper_layer.touch()
     rest = iter([second])
-    monkeypatch.setattr(module, "_wait", lambda *_: tcp.peer.sendall(next(rest)))
+    monkeypatch.setattr(transport, "wait", lambda *_: tcp.peer.sendall(next(rest)))
     assert bytes(tcp.upper_layer.receive_fragment(is_within_message=False).content) == b"second"
 
 
@@ -557,7 +558,7 @@ def test_serving_is_activity(tcp: Link) -> None:
 
 @pytest.fixture
 def _without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_wait", pytest.fail)
+    monkeypatch.setattr(transport, "wait", pytest.fail)
 
 
 def _send_and_wait(link: Link, content: bytes) -> None:
@@ -688,7 +689,7 @@ def test_what_lies_in_the_tls_layer_is_seen(
             while received < len(content) - beyond:
                 received += len(link.upper_layer.receive_fragment(is_within_message=True).content)
         assert not link.upper_layer._readable.poll(0)
-        monkeypatch.setattr(module, "_wait", pytest.fail)
+        monkeypatch.setattr(transport, "wait", pytest.fail)
         assert link.upper_layer.has_pdu()
         last = link.upper_layer.receive_fragment(is_within_message=True)
     assert (len(last.content), last.is_last) == (beyond, True)
@@ -770,7 +771,7 @@ def test_a_peer_that_takes_nothing_ends_the_association(
         pytest.raises(AssociationEnd) as ended,
     ):
         link.upper_layer.send(bytes(50_000_000))
-    assert ended.value.reason == "the peer takes nothing for association.dimse_timeout_seconds"
+    assert ended.value.reason == "the peer takes nothing for 0.1 s"
     assert ended.value.abort is None
 
 
@@ -918,10 +919,10 @@ def test_an_empty_data_set_is_one_empty_fragment() -> None:
 
 @pytest.mark.parametrize("maximum", [0, 0xFFFFFFFF])
 def test_without_a_limit_pieces_are_large_but_not_endless(maximum: int) -> None:
-    """A peer that takes anything is sent PDUs of at most a mebibyte."""
+    """A peer that takes anything is sent PDUs of at most 256 KiB."""
     data_set = bytes(3_000_000)
     found = _sent_message(maximum, b"command set.", data_set)
-    assert max(each.pdu_length for each in found) == 1024 * 1024
+    assert max(each.pdu_length for each in found) == 256 * 1024
     assert sum(len(each.fragment) for each in found[1:]) == len(data_set)
 
 
@@ -956,7 +957,7 @@ def test_without_time_to_linger_the_connection_is_closed_at_once(
     link: Link, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where nothing was said there is nothing to wait for."""
-    monkeypatch.setattr(module, "_wait", pytest.fail)
+    monkeypatch.setattr(transport, "wait", pytest.fail)
     link.upper_layer.close(0)
     assert link.upper_layer._connection.fileno() == -1
 

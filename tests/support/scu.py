@@ -5,7 +5,9 @@ from contextlib import contextmanager
 
 from pynetdicom import AE
 from pynetdicom.association import Association
+from pynetdicom.events import EventHandlerType
 from pynetdicom.pdu_primitives import (
+    SCP_SCU_RoleSelectionNegotiation,
     SOPClassCommonExtendedNegotiation,
     SOPClassExtendedNegotiation,
 )
@@ -13,7 +15,11 @@ from pynetdicom.presentation import PresentationContext
 
 from pacsnode.network.toolkit import configure_pynetdicom
 
-NegotiationItem = SOPClassCommonExtendedNegotiation | SOPClassExtendedNegotiation
+NegotiationItem = (
+    SCP_SCU_RoleSelectionNegotiation
+    | SOPClassCommonExtendedNegotiation
+    | SOPClassExtendedNegotiation
+)
 
 
 @contextmanager
@@ -22,10 +28,20 @@ def associated(
     contexts: Sequence[PresentationContext],
     items: Sequence[NegotiationItem] = (),
     *,
+    handlers: Sequence[EventHandlerType] = (),
     called_ae_title: str = "PACSNODE",
     calling_ae_title: str = "SCU",
 ) -> Iterator[Association]:
-    """Hold an association with the node; whether it was established is for the test to see."""
+    """Hold an association with the node; whether it was established is for the test to see.
+
+    Args:
+        address: of the node.
+        contexts: to propose.
+        items: further ones of the request.
+        handlers: of events: of a C-STORE, for a C-GET.
+        called_ae_title: of the node.
+        calling_ae_title: ours.
+    """
     configure_pynetdicom()
     entity = AE(calling_ae_title)
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 20
@@ -35,6 +51,7 @@ def associated(
         contexts=list(contexts),
         ae_title=called_ae_title,
         ext_neg=list(items),
+        evt_handlers=list(handlers),
     )
     try:
         yield association

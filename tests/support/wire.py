@@ -8,11 +8,11 @@ reading of PS3.7 and PS3.8.
 import socket
 import struct
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Self
 
 from pydicom import DataElement, Dataset
@@ -29,14 +29,17 @@ IMPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2"
 EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 PATIENT_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.1.1"
 PATIENT_ROOT_MOVE = "1.2.840.10008.5.1.4.1.2.1.2"
+PATIENT_ROOT_GET = "1.2.840.10008.5.1.4.1.2.1.3"
 STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 STUDY_ROOT_MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
+STUDY_ROOT_GET = "1.2.840.10008.5.1.4.1.2.2.3"
 
 NO_DATA_SET = 0x0101
 WITH_DATA_SET = 0x0001
 
 _APPLICATION_CONTEXT = b"1.2.840.10008.3.1.1.1"
 _IMPLEMENTATION_CLASS_UID = b"1.2.826.0.1.3680043.8.498.2"
+_C_STORE_RQ, _C_STORE_RSP = 0x0001, 0x8001
 _ASSOCIATE_RQ, _ASSOCIATE_AC, _ASSOCIATE_RJ, _P_DATA, _RELEASE_RQ, _RELEASE_RP, _ABORT = range(1, 8)
 
 
@@ -76,6 +79,7 @@ class Response:
 
     command: Mapping[int, bytes]
     encoded_data_set: bytes | None
+    context_id: int = 0
 
     @property
     def status(self) -> int:
@@ -121,11 +125,81 @@ class Response:
 
     def uid(self, element: int) -> str:
         """Return a UID of the Command Set without padding."""
-        return self.command.get(element, b"").decode("ascii").rstrip("\0 ")
+        return _text(self.command.get(element, b""))
 
     def _number(self, element: int) -> int | None:
         value = self.command.get(element)
         return int.from_bytes(value, "little") if value is not None else None
+
+
+@dataclass(frozen=True, slots=True)
+class SubOperation:
+    """A C-STORE request that came to us while a C-GET was served.
+
+    Attributes:
+        context: that it came in.
+        command: its Command Set by element number, raw values.
+        encoded_data_set: as it came.
+    """
+
+    context: NegotiatedContext
+    command: Mapping[int, bytes]
+    encoded_data_set: bytes
+
+    @property
+    def sop_class_uid(self) -> str:
+        """(0000,0002)."""
+        return _text(self.command[0x0002])
+
+    @property
+    def sop_instance_uid(self) -> str:
+        """(0000,1000)."""
+        return _text(self.command[0x1000])
+
+    @property
+    def transfer_syntax_uid(self) -> str:
+        """That of its context."""
+        return self.context.transfer_syntax
+
+    @property
+    def message_id(self) -> int:
+        """(0000,0110)."""
+        return int.from_bytes(self.command[0x0110], "little")
+
+    @property
+    def priority(self) -> int:
+        """(0000,0700)."""
+        return int.from_bytes(self.command[0x0700], "little")
+
+
+@dataclass(slots=True)
+class Retrieval:
+    """What came of a C-GET.
+
+    Attributes:
+        messages: sub-operations and responses, in the order in which they came.
+    """
+
+    messages: list[SubOperation | Response] = field(default_factory=list)
+
+    @property
+    def stored(self) -> list[SubOperation]:
+        """What was sent to us."""
+        return [each for each in self.messages if isinstance(each, SubOperation)]
+
+    @property
+    def responses(self) -> list[Response]:
+        """The C-GET responses, the final one last."""
+        return [each for each in self.messages if isinstance(each, Response)]
+
+    @property
+    def final(self) -> Response:
+        """The final response."""
+        return self.responses[-1]
+
+
+def _success(_: SubOperation) -> int:
+    return 0x0000
 
 
 @dataclass(slots=True)
@@ -136,6 +210,9 @@ class Requestor:
         called_ae_title: sent as it is, padded with spaces to 16 bytes unless it has 16.
         calling_ae_title: the same.
         common_extended: Service Class UID by SOP Class UID (PS3.7 D.3.3.6).
+        roles: SCU-role and SCP-role by SOP Class UID (PS3.7 D.3.3.4).
+        extended: application information by SOP Class UID (PS3.7 D.3.3.5).
+        further_sub_items: of the User Information, sent as they are.
         timeout_seconds: for each answer.
         maximum_length: of the PDUs that we take, in bytes; 0 is no limit.
         receive_buffer_bytes: how much the kernel takes in that we do not read; 0 leaves it to it.
@@ -144,6 +221,9 @@ class Requestor:
     called_ae_title: bytes = b"PACSNODE"
     calling_ae_title: bytes = b"WIRE"
     common_extended: Mapping[str, str] = field(default_factory=dict)
+    roles: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    extended: Mapping[str, bytes] = field(default_factory=dict)
+    further_sub_items: bytes = b""
     application_context: bytes = _APPLICATION_CONTEXT
     protocol_version: int = 1
     timeout_seconds: float = 30
@@ -168,6 +248,9 @@ class Association:
     Attributes:
         contexts: the negotiated contexts by id.
         maximum_pdu_length: what the acceptor is ready to receive, in bytes; 0 is no limit.
+        roles: SCU-role and SCP-role by SOP Class UID, as they were answered.
+        extended: application information by SOP Class UID, as it was answered.
+        user_information: type and value of each sub-item that was answered.
         message_id: of the latest request.
         longest_pdu: that has come, in bytes, without type and length.
     """
@@ -186,11 +269,15 @@ class Association:
         """
         asked = requestor or Requestor()
         self.contexts: dict[int, NegotiatedContext] = {}
+        self.roles: dict[str, tuple[int, int]] = {}
+        self.extended: dict[str, bytes] = {}
+        self.user_information: list[tuple[int, bytes]] = []
         self.maximum_pdu_length = 0
         self.message_id = 0
+        self._open_request = (0, 0)
         self.longest_pdu = 0
         self._held: bytearray | None = None
-        self._received: deque[tuple[int, bytes]] = deque()
+        self._received: deque[tuple[int, int, bytes]] = deque()
         self._proposed = {2 * place + 1: context for place, context in enumerate(proposed)}
         self.socket = _connected(address, asked)
         try:
@@ -291,16 +378,73 @@ class Association:
 
     def c_find(self, model: str, identifier: Dataset) -> list[Response]:
         """Return all responses, the final one last. The Identifier goes in Implicit VR."""
-        return list(self._request(model, 0x0020, {}, encoded_identifier(identifier)))
+        self._send_request(model, 0x0020, identifier)
+        return list(self._responses())
 
     def c_move(self, model: str, destination: str, identifier: Dataset) -> list[Response]:
         """Return all responses, the final one last."""
         return list(self.start_move(model, destination, identifier))
 
-    def start_move(self, model: str, destination: str, identifier: Dataset) -> Iterator[Response]:
+    def start_move(
+        self, model: str, destination: str, identifier: Dataset, priority: int = 0
+    ) -> Iterator[Response]:
         """Send a C-MOVE and yield its responses as they come."""
-        more = {0x0600: _even(destination.encode(), b" ")}
-        return self._request(model, 0x0021, more, encoded_identifier(identifier))
+        more = {0x0600: _even(destination.encode(), b" "), 0x0700: _us(priority)}
+        self._send_request(model, 0x0021, identifier, more)
+        return self._responses()
+
+    def c_get(
+        self,
+        model: str,
+        identifier: Dataset,
+        status_of: Callable[[SubOperation], int | None] = _success,
+    ) -> Retrieval:
+        """Send a C-GET, answer its sub-operations, and return all that came.
+
+        Args:
+            model: the abstract syntax.
+            identifier: what is asked for.
+            status_of: gives the status for a sub-operation; None answers nothing. It may do more
+                before the answer, such as `cancel`.
+        """
+        retrieval = Retrieval()
+        for message in self.start_get(model, identifier):
+            retrieval.messages.append(message)
+            if isinstance(message, SubOperation):
+                status = status_of(message)
+                if status is not None:
+                    self.answer_store(message, status)
+        return retrieval
+
+    def start_get(
+        self, model: str, identifier: Dataset, priority: int = 0
+    ) -> Iterator[SubOperation | Response]:
+        """Send a C-GET and yield sub-operations and responses as they come.
+
+        A sub-operation waits for `answer_store`.
+        """
+        self._send_request(model, 0x0010, identifier, {0x0700: _us(priority)})
+        return self._retrieved()
+
+    def answer_store(
+        self, sub_operation: SubOperation, status: int = 0x0000, comment: str = ""
+    ) -> None:
+        """Answer a sub-operation."""
+        elements = {
+            0x0002: sub_operation.command[0x0002],
+            0x0100: _us(_C_STORE_RSP),
+            0x0120: sub_operation.command[0x0110],
+            0x0800: _us(NO_DATA_SET),
+            0x0900: _us(status),
+            0x1000: sub_operation.command[0x1000],
+        }
+        if comment:
+            elements[0x0902] = _even(comment.encode(), b" ")
+        self.send_command(sub_operation.context.context_id, elements)
+
+    def cancel(self) -> None:
+        """Send a C-CANCEL for the latest C-FIND, C-MOVE or C-GET."""
+        self.send_cancel(*self._open_request)
 
     def send_cancel(self, context_id: int, message_id: int) -> None:
         """Send a C-CANCEL for a request (PS3.7 9.3.2.3)."""
@@ -336,25 +480,28 @@ class Association:
         Raises:
             AssociationAbortedError: the peer aborted or hung up.
         """
-        command = b""
-        data_set: bytes | None = None
+        command = bytearray()
+        data_set = bytearray()
         elements: dict[int, bytes] = {}
         while True:
-            control, fragment = self._next_presentation_data_value()
+            context_id, control, fragment = self._next_presentation_data_value()
             is_command, is_last = bool(control & 1), bool(control & 2)
-            if is_command:
-                command += fragment
-            else:
-                data_set = (data_set or b"") + fragment
+            (command if is_command else data_set).extend(fragment)
             if is_command and is_last:
-                elements = _decoded_command(command)
-            if is_last and (not is_command or elements[0x0800] == _us(NO_DATA_SET)):
-                return Response(elements, data_set)
+                elements = decoded_command(bytes(command))
+                if elements[0x0800] == _us(NO_DATA_SET):
+                    return Response(elements, None, context_id)
+            elif is_last:
+                return Response(elements, bytes(data_set), context_id)
 
-    def _request(
-        self, model: str, command_field: int, more: Mapping[int, bytes], identifier: bytes
-    ) -> Iterator[Response]:
-        """Send a request with an Identifier, then yield its responses."""
+    def _send_request(
+        self,
+        model: str,
+        command_field: int,
+        identifier: Dataset,
+        more: Mapping[int, bytes] = MappingProxyType({}),
+    ) -> None:
+        """Send a request with an Identifier."""
         context_id = self._context_id(model)
         elements = {
             0x0002: _uid(model),
@@ -363,9 +510,22 @@ class Association:
             0x0700: _us(0),
             0x0800: _us(WITH_DATA_SET),
         }
+        self._open_request = context_id, self.message_id
         self.send_command(context_id, {**elements, **more})
-        self.send_data_set(context_id, identifier)
-        return self._responses()
+        self.send_data_set(context_id, encoded_identifier(identifier))
+
+    def _retrieved(self) -> Iterator[SubOperation | Response]:
+        """Yield sub-operations and responses until a response is not Pending."""
+        while True:
+            message = self.receive()
+            if message.command[0x0100] == _us(_C_STORE_RQ):
+                assert message.encoded_data_set is not None
+                context = self.contexts[message.context_id]
+                yield SubOperation(context, message.command, message.encoded_data_set)
+                continue
+            yield message
+            if message.status not in (0xFF00, 0xFF01):
+                return
 
     def _responses(self) -> Iterator[Response]:
         """Yield responses until one is not Pending."""
@@ -375,8 +535,8 @@ class Association:
             if response.status not in (0xFF00, 0xFF01):
                 return
 
-    def _next_presentation_data_value(self) -> tuple[int, bytes]:
-        """Return the message control header and the fragment of the next PDV."""
+    def _next_presentation_data_value(self) -> tuple[int, int, bytes]:
+        """Return context id, message control header and fragment of the next PDV."""
         while not self._received:
             pdu_type, body = self._read_pdu()
             if pdu_type != _P_DATA:
@@ -420,6 +580,11 @@ class Association:
         for sop_class, service_class in asked.common_extended.items():
             sub_item = _counted(sop_class) + _counted(service_class) + struct.pack(">H", 0)
             user += _item(0x57, sub_item)
+        for sop_class, roles in asked.roles.items():
+            user += _item(0x54, _counted(sop_class) + bytes(roles))
+        for sop_class, information in asked.extended.items():
+            user += _item(0x56, _counted(sop_class) + information)
+        user += asked.further_sub_items
         return (
             struct.pack(">HH", asked.protocol_version, 0)
             + asked.called_ae_title.ljust(16)
@@ -437,10 +602,10 @@ class Association:
             raise AssociationRejectedError((body[1], body[2], body[3]))
         if pdu_type != _ASSOCIATE_AC:
             raise AssociationAbortedError(f"PDU of type {pdu_type} instead of A-ASSOCIATE-AC")
-        for item_type, value in _items(body[68:]):
+        for item_type, value in items_of(body[68:]):
             if item_type == 0x21:
                 context_id, result = value[0], value[2]
-                syntaxes = [v.rstrip(b"\0 ").decode() for t, v in _items(value[4:]) if t == 0x40]
+                syntaxes = [v.rstrip(b"\0 ").decode() for t, v in items_of(value[4:]) if t == 0x40]
                 self.contexts[context_id] = NegotiatedContext(
                     context_id,
                     self._proposed[context_id].abstract_syntax,
@@ -448,8 +613,22 @@ class Association:
                     syntaxes[0] if syntaxes else "",
                 )
             elif item_type == 0x50:
-                sub_items = dict(_items(value))
-                self.maximum_pdu_length = int.from_bytes(sub_items[0x51], "big")
+                self._read_user_information(value)
+
+    def _read_user_information(self, content: bytes) -> None:
+        """Read what was agreed upon beside the contexts (PS3.7 D.3.3)."""
+        self.user_information = list(items_of(content))
+        for sub_item_type, value in self.user_information:
+            if sub_item_type == 0x51:
+                self.maximum_pdu_length = int.from_bytes(value, "big")
+            elif sub_item_type in (0x54, 0x56):
+                end = 2 + int.from_bytes(value[:2], "big")
+                sop_class = value[2:end].decode()
+                if sub_item_type == 0x54:
+                    scu_role, scp_role = value[end:]
+                    self.roles[sop_class] = scu_role, scp_role
+                else:
+                    self.extended[sop_class] = value[end:]
 
     def _read_pdu(self) -> tuple[int, bytes]:
         """Return the type and the body of the next PDU."""
@@ -489,6 +668,17 @@ def storage_contexts(instances: Sequence[Instance]) -> list[ProposedContext]:
     """Return one context for each pair of SOP Class and Transfer Syntax of these instances."""
     pairs = dict.fromkeys((each.sop_class_uid, each.transfer_syntax_uid) for each in instances)
     return [ProposedContext(sop_class, (syntax,)) for sop_class, syntax in pairs]
+
+
+def get_contexts(instances: Sequence[Instance]) -> list[ProposedContext]:
+    """Return contexts for GET in both roots, and those that these instances are to be sent in."""
+    models = [ProposedContext(uid) for uid in (PATIENT_ROOT_GET, STUDY_ROOT_GET)]
+    return models + storage_contexts(instances)
+
+
+def scp_roles(instances: Sequence[Instance]) -> dict[str, tuple[int, int]]:
+    """Return the roles of a requestor that takes instances of these classes and sends none."""
+    return {instance.sop_class_uid: (0, 1) for instance in instances}
 
 
 def identifier_of(level: str | None, **keys: str | list[Dataset]) -> Dataset:
@@ -541,6 +731,19 @@ def move(address: tuple[str, int], model: str, destination: str, identifier: Dat
         return association.c_move(model, destination, identifier)[-1]
 
 
+def get(
+    address: tuple[str, int], model: str, identifier: Dataset, instances: Sequence[Instance]
+) -> Retrieval:
+    """Return what came of a C-GET that takes instances as these, in an association of its own."""
+    requestor = Requestor(roles=scp_roles(instances))
+    with Association(address, get_contexts(instances), requestor) as association:
+        return association.c_get(model, identifier)
+
+
+def _text(value: bytes) -> str:
+    return value.decode("ascii").rstrip("\0 ")
+
+
 def _us(number: int) -> bytes:
     return struct.pack("<H", number)
 
@@ -565,7 +768,7 @@ def _counted(text: str) -> bytes:
     return struct.pack(">H", len(text)) + text.encode()
 
 
-def _items(content: bytes) -> Iterator[tuple[int, bytes]]:
+def items_of(content: bytes) -> Iterator[tuple[int, bytes]]:
     """Yield type and value of the items in a PDU."""
     start = 0
     while start < len(content):
@@ -574,16 +777,16 @@ def _items(content: bytes) -> Iterator[tuple[int, bytes]]:
         start += 4 + length
 
 
-def _presentation_data_values(body: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield the message control header and the fragment of each PDV (PS3.8 9.3.5)."""
+def _presentation_data_values(body: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Yield context id, message control header and fragment of each PDV (PS3.8 9.3.5)."""
     start = 0
     while start < len(body):
         length = int.from_bytes(body[start : start + 4], "big")
-        yield body[start + 5], body[start + 6 : start + 4 + length]
+        yield body[start + 4], body[start + 5], body[start + 6 : start + 4 + length]
         start += 4 + length
 
 
-def _decoded_command(content: bytes) -> dict[int, bytes]:
+def decoded_command(content: bytes) -> dict[int, bytes]:
     """Return the raw values of a Command Set by element number (PS3.7 6.3)."""
     elements: dict[int, bytes] = {}
     start = 0
