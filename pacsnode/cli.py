@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from pacsnode import __version__, cli_catalog
+from pacsnode import __version__, cli_catalog, cli_failures, cli_peers
 from pacsnode.catalog.records import CatalogError
 from pacsnode.command import (
     ERRORS,
@@ -22,13 +22,13 @@ from pacsnode.command import (
     fail,
     print_table,
     progress_bar,
+    remote_ae_of,
     settings_of,
     using_catalog,
 )
 from pacsnode.config import Settings, load_settings
 from pacsnode.daemon.node import run_node
 from pacsnode.daemon.worker import association_limits, duplicate_policy, open_file_store
-from pacsnode.dicom.ae import normalise_ae_title
 from pacsnode.exit_codes import ExitCode
 from pacsnode.file_store import FileStoreError
 from pacsnode.logs import configure_logging
@@ -168,11 +168,7 @@ def echo(
 ) -> None:
     """Ask a configured remote Application Entity whether it is there (C-ECHO)."""
     settings = settings_of(config)
-    known = {remote.ae_title: remote for remote in settings.remote_aes}
-    remote = known.get(normalise_ae_title(ae_title))
-    if remote is None:
-        listed = ", ".join(sorted(known)) or "none"
-        fail(ExitCode.USAGE, f"{ae_title} is not in remote_aes (known: {listed})")
+    remote = remote_ae_of(settings, ae_title)
     result = send_echo(
         remote, calling_ae_title=settings.ae_titles[0], limits=association_limits(settings)
     )
@@ -182,6 +178,8 @@ def echo(
     OUTPUT.print(f"{where} answers", highlight=False)
 
 
+app.add_typer(cli_failures.app)
+app.add_typer(cli_peers.app)
 app.add_typer(cli_catalog.app)
 
 

@@ -19,6 +19,7 @@ from pacsnode.catalog import Catalog
 from pacsnode.catalog.records import CatalogError
 from pacsnode.config import ConfigError, Settings, load_settings
 from pacsnode.daemon.worker import open_catalog, open_file_store
+from pacsnode.dicom.ae import RemoteAE, nearest_ae_title, normalise_ae_title
 from pacsnode.exit_codes import ExitCode
 from pacsnode.file_store import FileStore, FileStoreError
 from pacsnode.logs import configure_logging
@@ -72,6 +73,23 @@ def file_store_of(settings: Settings) -> FileStore:
         return open_file_store(settings)
     except (FileStoreError, OSError) as error:
         fail(ExitCode.STORAGE_UNUSABLE, str(error))
+
+
+def remote_ae_of(settings: Settings, ae_title: str) -> RemoteAE:
+    """Return a remote AE of the settings, or say that there is none of this title and end."""
+    known = {remote.ae_title: remote for remote in settings.remote_aes}
+    remote = known.get(normalise_ae_title(ae_title))
+    if remote is None:
+        fail(ExitCode.USAGE, unknown_ae_title(ae_title, known))
+    return remote
+
+
+def unknown_ae_title(ae_title: str, known: Iterable[str]) -> str:
+    """Return what is said of a title that is not known: what may have been meant."""
+    listed = sorted(known)
+    near = nearest_ae_title(ae_title, listed)
+    more = f"; did you mean {near}?" if near else f" (known: {', '.join(listed) or 'none'})"
+    return f"{ae_title} is not in remote_aes{more}"
 
 
 def progress_bar() -> Progress:

@@ -1,42 +1,27 @@
 """The command line: what each command prints, and its exit code."""
 
-import logging
 import re
 import sqlite3
-import sys
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
 
-from pacsnode import __version__, cli
+from pacsnode import __version__
 from pacsnode.catalog import migrations
 from pacsnode.dicom.attributes import ATTRIBUTES
 from pacsnode.exit_codes import ExitCode
+from tests.support.command_line import Run, command_line
 from tests.support.instances import ct_data_set, encoded, write_instance
 from tests.support.server import running_server
-
-Run = Callable[..., Result]
 
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
-    """Run a command in an empty folder, with what logging changes put back behind it."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-    monkeypatch.setenv("PACSNODE_STORAGE__RESERVE_BYTES", "0")
-    handlers, level = logging.getLogger("pacsnode").handlers[:], logging.getLogger("pacsnode").level
-
-    def invoke(*arguments: str) -> Result:
-        return CliRunner().invoke(cli.app, arguments)
-
-    yield invoke
-    logging.getLogger("pacsnode").handlers[:] = handlers
-    logging.getLogger("pacsnode").setLevel(level)
+    """Run a command in an empty folder."""
+    with command_line(tmp_path, monkeypatch) as running:
+        yield running
 
 
 @pytest.fixture
@@ -72,6 +57,8 @@ def test_the_version_is_printed(run: Run) -> None:
         "keys",
         "reindex",
         "inconsistencies",
+        "why",
+        "send",
     ],
 )
 def test_every_command_of_the_contract_is_there(run: Run, command: str) -> None:
