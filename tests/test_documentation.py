@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from typer import Typer
 
 from pacsnode.cli import app
 from pacsnode.config import load_settings
@@ -63,7 +64,7 @@ def test_the_conformance_statement_says_how_storage_is_negotiated() -> None:
 
 @pytest.mark.parametrize(
     "answer",
-    [negotiation.FIND_APPLICATION_INFORMATION, negotiation.MOVE_APPLICATION_INFORMATION],
+    [negotiation.FIND_APPLICATION_INFORMATION, negotiation.RETRIEVE_APPLICATION_INFORMATION],
     ids=["FIND", "MOVE"],
 )
 def test_the_conformance_statement_says_which_options_of_queries_are_supported(
@@ -109,10 +110,17 @@ def test_no_configuration_key_is_documented_that_does_not_exist() -> None:
     assert set(re.findall(r"\n\| `([a-z_.]+)` \|", table)) == set(_configuration_keys())
 
 
-def _commands() -> list[str]:
-    parts = [app, *(group.typer_instance for group in app.registered_groups)]
-    commands = [command for part in parts if part for command in part.registered_commands]
-    return sorted(command.name or _name_of(command.callback) for command in commands)
+def _commands(part: Typer = app, prefix: str = "") -> list[str]:
+    """Return the commands of a part of the program, with the words that they are called by."""
+    names = [
+        prefix + (command.name or _name_of(command.callback))
+        for command in part.registered_commands
+    ]
+    for group in part.registered_groups:
+        assert group.typer_instance
+        word = f"{prefix}{group.name} " if isinstance(group.name, str) else prefix
+        names += _commands(group.typer_instance, word)
+    return sorted(names)
 
 
 def _name_of(callback: object) -> str:
@@ -121,7 +129,7 @@ def _name_of(callback: object) -> str:
 
 def test_every_command_is_documented() -> None:
     """The table of commands has those of the program, and no others."""
-    documented = re.findall(r"\n\| `pacsnode ([a-z-]+)[^`]*` \|", _OPERATIONS)
+    documented = re.findall(r"\n\| `pacsnode ((?:peer )?[a-z-]+)[^`]*` \|", _OPERATIONS)
     assert sorted(documented) == _commands()
 
 

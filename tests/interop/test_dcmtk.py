@@ -6,9 +6,10 @@ from pathlib import Path
 import pydicom.data
 import pytest
 from pydicom import dcmread
-from pydicom.uid import BasicTextSRStorage, CTImageStorage
+from pydicom.uid import BasicTextSRStorage
 
-from tests.support import dcmtk
+from tests.support import collection, dcmtk
+from tests.support.collection import NATIVE, S1
 from tests.support.dcmtk import Receiver
 from tests.support.instances import (
     Instance,
@@ -22,6 +23,7 @@ from tests.support.instances import (
 )
 from tests.support.node import Node, free_port, running_node
 from tests.support.waiting import wait_until
+from tests.support.wire import store_all
 
 pytestmark = pytest.mark.interop
 
@@ -43,12 +45,13 @@ def archive_port() -> int:
 
 @pytest.fixture(scope="module")
 def node(module_folder: Path, receiver: Receiver, archive_port: int) -> Iterator[Node]:
-    """A node that knows storescp, dcmqrscp, and a port where nobody listens."""
+    """A node with the collection that knows storescp, dcmqrscp, and a port of nobody."""
     ports = {"STORESCP": receiver.port, "DCMQRSCP": archive_port, "DOWN": free_port()}
     remote_aes = [
         {"ae_title": title, "host": "127.0.0.1", "port": port} for title, port in ports.items()
     ]
     with running_node(module_folder / "node", remote_aes=remote_aes) as running:
+        store_all(running.address, list(NATIVE.values()))
         yield running
 
 
@@ -318,29 +321,64 @@ def test_storescp_that_breaks_off_fails_the_rest(node: Node, tmp_path: Path) -> 
     assert dcmtk.echoscu(node.address).exit_code == 0
 
 
-def test_dcmqrscp_receives_and_answers_like_any_destination(
+def test_dcmqrscp_is_a_destination_like_any_other(
     node: Node, archive_port: int, tmp_path: Path
 ) -> None:
-    """Our C-MOVE to another archive, and its C-MOVE back to us: a study travels both ways."""
-    instance = encoded(sr_data_set(PatientID="TRAVELLER"))
-    study = str(instance.study_instance_uid)
-    dcmtk.storescu(node.address, [write_instance(instance, tmp_path / "sr.dcm")])
-    other = encoded(ct_data_set(PatientID="VISITOR"))
+    """C-MOVE of the node to another archive: a patient with two studies, byte for byte."""
+    with dcmtk.dcmqrscp(tmp_path, "DCMQRSCP", archive_port, {}, "--bit-preserving") as archive:
+        keys = ["QueryRetrieveLevel=PATIENT", "PatientID=RET1"]
+        moved = dcmtk.movescu(node.address, "PATIENT", "DCMQRSCP", keys)
+        files = [path for path in archive.iterdir() if path.name != "index.dat"]
+
+    assert (moved.status, moved.counters) == (0x0000, (None, 6, 0, 0))
+    assert sorted(map(encoded_data_set_of, files)) == sorted(collection.of(NATIVE, "RET1").values())
+
+
+def test_dcmqrscp_delivers_to_the_node(node: Node, archive_port: int, tmp_path: Path) -> None:
+    """Its C-MOVE, asked for by movescu: the node keeps the bytes that it had."""
+    instances = {
+        each.sop_instance_uid: each
+        for each in (
+            *many_instances(2, PatientID="VISITOR"),
+            encoded(sr_data_set(PatientID="VISITOR")),
+        )
+    }
+    paths = [
+        write_instance(each, tmp_path / "sent" / f"{uid}.dcm") for uid, each in instances.items()
+    ]
     peers = {"PACSNODE": node.address}
-    with dcmtk.dcmqrscp(tmp_path / "dcmqrscp", "DCMQRSCP", archive_port, peers):
+    with dcmtk.dcmqrscp(tmp_path, "DCMQRSCP", archive_port, peers, "--bit-preserving"):
         there = ("127.0.0.1", archive_port)
-        moved = dcmtk.movescu(node.address, "STUDY", "DCMQRSCP", _study_keys(study))
-        assert (moved.status, moved.counters) == (0x0000, (None, 1, 0, 0))
+        sent = dcmtk.dcmsend(there, paths, called="DCMQRSCP")
+        assert sent.statuses == [0x0000] * 3
+        keys = ["QueryRetrieveLevel=PATIENT", "PatientID=VISITOR"]
+        moved = dcmtk.movescu(there, "PATIENT", "PACSNODE", keys, called="DCMQRSCP")
 
-        path = write_instance(other, tmp_path / "ct.dcm")
-        assert dcmtk.storescu(there, [path], called="DCMQRSCP").statuses == [0x0000]
-        keys = _study_keys(str(other.study_instance_uid))
-        back = dcmtk.movescu(there, "STUDY", "PACSNODE", keys, called="DCMQRSCP")
-        assert (back.status, back.counters) == (0x0000, (None, 1, 0, 0))
+    assert (moved.status, moved.counters) == (0x0000, (None, 3, 0, 0))
+    kept = {path.stem: path for path in node.stored_files()}
+    for uid, instance in instances.items():
+        assert encoded_data_set_of(kept[uid]) == instance.encoded_data_set
 
-    keys = _study_keys(str(other.study_instance_uid), "SOPClassesInStudy")
-    found = dcmtk.findscu(node.address, "STUDY", keys, tmp_path / "found")
-    assert [each.SOPClassesInStudy for each in found.identifiers] == [CTImageStorage]
+
+@pytest.mark.parametrize(
+    ("root", "keys", "above"),
+    [
+        ("PATIENT", ["QueryRetrieveLevel=PATIENT", "PatientID=RET1"], "RET1"),
+        ("STUDY", ["QueryRetrieveLevel=STUDY", f"StudyInstanceUID={S1}\\1.2.3"], S1),
+    ],
+)
+def test_storescp_gets_all_that_is_below(
+    node: Node, receiver: Receiver, root: str, keys: list[str], above: str
+) -> None:
+    """A patient with two studies; a list of UIDs of which one is not held (E-2)."""
+    expected = collection.of(NATIVE, above)
+
+    moved = dcmtk.movescu(node.address, root, "STORESCP", keys)
+
+    assert (moved.status, moved.counters) == (0x0000, (None, len(expected), 0, 0))
+    assert {
+        path.name.partition(".")[2]: encoded_data_set_of(path) for path in receiver.files()
+    } == expected
 
 
 def test_a_structured_report_keeps_its_sequences(

@@ -181,7 +181,11 @@ def _debian_root() -> Path:
 def _wheel_folder(root: Path) -> Path:
     """Return a folder with every wheel that building and running the checkout takes."""
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))
-    requirements = [*project["project"]["dependencies"], *project["build-system"]["requires"]]
+    requirements = [
+        *project["project"]["dependencies"],
+        *project["project"]["optional-dependencies"]["codecs"],
+        *project["build-system"]["requires"],
+    ]
     version = next(root.glob("usr/bin/python3.*[0-9]")).name.removeprefix("python")
     name = f"wheels-{version}-{_fingerprint([platform.machine(), *requirements])}"
 

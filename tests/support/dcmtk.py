@@ -67,6 +67,22 @@ class Moved:
 
 
 @dataclass(frozen=True, slots=True)
+class Got:
+    """What `getscu` received.
+
+    Attributes:
+        status: of the final response; None if there was none.
+        counters: remaining, completed, failed, warning of the final response; None where absent.
+        files: by SOP Instance UID, which each is named by.
+    """
+
+    status: int | None
+    counters: tuple[int | None, int | None, int | None, int | None]
+    files: dict[str, Path]
+    output: str
+
+
+@dataclass(frozen=True, slots=True)
 class Receiver:
     """A running `storescp`: where it listens and where it writes."""
 
@@ -172,6 +188,37 @@ def movescu(
     )
 
 
+def getscu(address: Address, root: str, keys: Sequence[str], folder: Path, *options: str) -> Got:
+    """Send a C-GET and keep each Data Set bit for bit as it came.
+
+    Args:
+        address: of the SCP.
+        root: PATIENT or STUDY.
+        keys: as for `findscu`.
+        folder: an empty folder for what comes.
+        options: further options of the tool.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    key_options = [word for key in keys for word in ("-k", key)]
+    done = run_tool(
+        *("getscu", "-d", "-aec", "PACSNODE", _MODEL_OPTIONS[root], "+B", "-od", str(folder)),
+        *options,
+        *key_options,
+        *_peer(address),
+    )
+    # Each message is shown with its type: those of the sub-operations are left out.
+    responses = re.findall(r"Message Type +: C-GET RSP\n(?:.*\n)*?.*END DIMSE", done.output)
+    final = responses[-1] if responses else ""
+    status = re.search(r"DIMSE Status +: 0x([0-9a-f]+)", final)
+    remaining, completed, failures, warnings = (_counter(final, word) for word in _COUNTER_WORDS)
+    return Got(
+        int(status[1], 16) if status else None,
+        (remaining, completed, failures, warnings),
+        {path.name: path for path in folder.iterdir()},
+        done.output,
+    )
+
+
 @contextmanager
 def storescp(
     folder: Path, ae_title: str = "STORESCP", port: int | None = None, *options: str
@@ -189,8 +236,18 @@ def storescp(
 
 
 @contextmanager
-def dcmqrscp(folder: Path, ae_title: str, port: int, peers: dict[str, Address]) -> Iterator[None]:
-    """Run DCMTK's archive; `peers` are its move destinations by AE title."""
+def dcmqrscp(
+    folder: Path, ae_title: str, port: int, peers: dict[str, Address], *options: str
+) -> Iterator[Path]:
+    """Run DCMTK's archive and yield the folder of its files and its index.
+
+    Args:
+        folder: for all that it writes.
+        ae_title: its title.
+        port: where it listens.
+        peers: its move destinations by AE title.
+        options: further options of the tool.
+    """
     archive = folder / "archive"
     archive.mkdir(parents=True)
     hosts = "\n".join(
@@ -205,9 +262,9 @@ def dcmqrscp(folder: Path, ae_title: str, port: int, peers: dict[str, Address]) 
         f"AETable BEGIN\n{ae_title} {archive} RW (200, 1024mb) ANY\nAETable END\n",
         encoding="ascii",
     )
-    command = ["dcmqrscp", "-d", "-dhl", "-c", str(config)]
+    command = ["dcmqrscp", "-d", "-dhl", "-c", str(config), *options]
     with _daemon(command, folder / "dcmqrscp.log", port):
-        yield
+        yield archive
 
 
 def dcmdump(path: Path) -> str:

@@ -145,6 +145,8 @@ class Node:
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(_STOP_SECONDS)
+        group = self.process.pid
+        wait_until(lambda: not _group(group), "all processes of the node to be gone")
 
     def workers(self) -> list[int]:
         """Return the process ids of the workers that run now."""
@@ -158,12 +160,10 @@ class Node:
 
     def run(self, *arguments: str, timeout_seconds: float = 60) -> subprocess.CompletedProcess[str]:
         """Run another pacsnode command on this node's configuration; see `run_command`."""
-        command, *rest = arguments
         return run_command(
-            command,
+            *arguments,
             "--config",
             str(self.config_file),
-            *rest,
             folder=self.folder,
             timeout_seconds=timeout_seconds,
         )
@@ -277,16 +277,25 @@ def _environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
 
 def _children(parent: int) -> list[int]:
     """Return the process ids of the living children of a process."""
-    found = []
+    return sorted(pid for pid, parent_pid, _ in _living() if parent_pid == parent)
+
+
+def _group(group: int) -> list[int]:
+    """Return the process ids of the living members of a process group."""
+    return sorted(pid for pid, _, pid_of_group in _living() if pid_of_group == group)
+
+
+def _living() -> Iterator[tuple[int, int, int]]:
+    """Yield process id, parent and process group of all processes but the dead."""
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
         with suppress(OSError):
             # The command name may hold blanks and brackets: what follows its end is fixed.
-            state, parent_pid = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
-            if int(parent_pid) == parent and state != "Z":
-                found.append(int(entry.name))
-    return sorted(found)
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            state, parent, group = fields[:3]
+            if state != "Z":
+                yield int(entry.name), int(parent), int(group)
 
 
 def _is_stopped(pid: int) -> bool:

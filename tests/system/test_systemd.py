@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
+from tests.support import collection
 from tests.support.container import CHECKOUT, Container, booted_container
-from tests.support.dcmtk import echoscu, findscu, storescu
+from tests.support.dcmtk import echoscu, findscu, getscu, storescu
 from tests.support.instances import Instance, ct_data_set, encoded, write_instance
 from tests.support.waiting import wait_until
 from tests.support.wire import (
@@ -24,6 +25,7 @@ from tests.support.wire import (
     AssociationRejectedError,
     ProposedContext,
     storage_contexts,
+    store_all,
 )
 
 # Making the machine for the first time takes two minutes.
@@ -97,6 +99,16 @@ def test_store_is_kept_over_a_restart(machine: Container, tmp_path: Path) -> Non
     instance = _store(machine, tmp_path)
     machine.run("systemctl", "restart", _SERVICE)
     assert _is_found(machine, instance, tmp_path)
+
+
+def test_codecs_work_within_the_limits_of_the_unit(machine: Container, tmp_path: Path) -> None:
+    """Compressed images come natively: the process that decodes them may do what it has to."""
+    images = collection.compressed(tmp_path)
+    with machine.network():
+        store_all(_ADDRESS, images.values())
+        keys = ["QueryRetrieveLevel=STUDY", f"StudyInstanceUID={collection.S4}"]
+        got = getscu(_ADDRESS, "STUDY", keys, tmp_path)
+    assert (got.status, got.counters) == (0x0000, (None, len(images), 0, 0))
 
 
 def test_killed_worker_is_replaced(machine: Container, tmp_path: Path) -> None:
