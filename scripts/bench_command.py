@@ -1,4 +1,4 @@
-"""Measure how pacsnode receives, beside other servers, and what it needs for it.
+"""Measure how pacsnode receives and gives back, beside other servers, and what it needs for it.
 
 Senders and servers run on this machine, connected by loopback, in a temporary folder. Nothing of
 it is left at the end.
@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -16,11 +17,19 @@ from bench_figures import Figure, MeasureError
 from bench_machine import ForeignLoad, describe_machine
 from bench_main import has_room, run, temporary_folder
 from bench_objects import KINDS, LARGE
-from bench_parts import LARGE_RATES, PARTS, RATES, Part
-from bench_peers import DISCARD, ORTHANC, PACSNODE, PEERS, PeerError
+from bench_parts import LARGE_RATES, PARTS, RATES, RETRIEVE, Part
+from bench_peers import DISCARD, ORTHANC, PACSNODE, PEERS, Peer, PeerError
 from bench_plan import Plan, Table, measure_rates, ratios
-from bench_report import Report
+from bench_report import Report, rates_remark
 from bench_requestor import RequestorError
+from bench_retrieve_rates import (
+    RetrievePlan,
+    RetrieveTable,
+    measure_retrieve_rates,
+    retrieve_plans,
+    retrieve_ratios,
+)
+from bench_retrieve_report import retrieve_grids, retrieve_remark
 from bench_senders import SendError
 from bench_workspace import ENVIRONMENTS, NODELAY, Folders, Workspace
 from rich.console import Console
@@ -38,6 +47,43 @@ class _Named(Protocol):
 
 
 _Choice = TypeVar("_Choice", bound=_Named)
+
+
+@dataclass(frozen=True, slots=True)
+class _Results:
+    """What was measured, and in a line each what could not be."""
+
+    tables: list[Table] = field(default_factory=list)
+    retrieve_tables: list[RetrieveTable] = field(default_factory=list)
+    figures: list[Figure] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def noting_failure(self, what: str) -> Iterator[None]:
+        """Note it if something cannot be measured, and go on behind the block."""
+        try:
+            yield
+        except _FAILURES as error:
+            self.failures.append(f"{what}: {error}")
+
+    def aims(self) -> list[Figure]:
+        """Return everything that has an aim."""
+        return [
+            *(ratio for table in self.tables for ratio in ratios(table)),
+            *(ratio for table in self.retrieve_tables for ratio in retrieve_ratios(table)),
+            *(figure for figure in self.figures if figure.aim),
+        ]
+
+    def peers(self) -> list[Peer]:
+        """Return the peers that stand in tables, each once."""
+        peers = [peer for table in self.tables for peer in table.plan.peers]
+        peers += [peer for table in self.retrieve_tables for peer in table.plan.peers]
+        return list({peer.name: peer for peer in peers}.values())
+
+    def remarks(self, workspace: Workspace) -> list[str]:
+        """Return what one has to know to read the tables."""
+        remarks = [rates_remark(workspace)] if self.tables else []
+        return [*remarks, *([retrieve_remark(workspace)] if self.retrieve_tables else [])]
 
 
 def main() -> int:
@@ -64,35 +110,42 @@ def _run(arguments: argparse.Namespace, folders: Folders) -> int:
             run_seconds=0.5 if arguments.quick else 2.0,
             is_quick=arguments.quick,
         )
-        tables, figures, failures = _measure(arguments, workspace)
+        results = _measure(arguments, workspace)
     foreign_cores = foreign_load.cores()
-    report = Report(workspace, as_markdown=arguments.markdown)
-    for table in tables:
+    report = Report(as_markdown=arguments.markdown)
+    _print(results, report)
+    report.print_remarks(results.remarks(workspace), results.peers(), machine, foreign_cores)
+    return 1 if results.failures else 0
+
+
+def _print(results: _Results, report: Report) -> None:
+    """Print what was measured, which aims are met, and what could not be measured."""
+    for table in results.tables:
         report.print_table(table)
-    report.print_figures(figures)
-    aims = [*(ratio for table in tables for ratio in ratios(table)), *figures]
-    report.print_aims([each for each in aims if each.aim])
-    report.print_failures(failures)
-    report.print_remarks(tables, machine, foreign_cores)
-    return 1 if failures else 0
+    for retrieve_table in results.retrieve_tables:
+        for grid in retrieve_grids(retrieve_table):
+            report.print_grid(grid)
+    report.print_figures(results.figures)
+    report.print_aims(results.aims())
+    report.print_failures(results.failures)
 
 
-def _measure(
-    arguments: argparse.Namespace, workspace: Workspace
-) -> tuple[list[Table], list[Figure], list[str]]:
-    """Return the tables, the other figures, and what could not be measured: the rest goes on."""
-    tables, figures, failures = [], [], []
+def _measure(arguments: argparse.Namespace, workspace: Workspace) -> _Results:
+    """Return what was measured, and what could not be measured: the rest goes on."""
+    results = _Results()
     for plan in _plans(arguments):
-        try:
-            tables.append(measure_rates(plan, workspace))
-        except _FAILURES as error:
-            failures.append(f"rates, {plan.environment.name}: {error}")
+        with results.noting_failure(f"rates, {plan.environment.name}"):
+            results.tables.append(measure_rates(plan, workspace))
+    for retrieve_plan in _retrieve_plans(arguments):
+        with results.noting_failure(f"retrieval, {retrieve_plan.environment.name}"):
+            table = measure_retrieve_rates(retrieve_plan, workspace)
+            results.retrieve_tables.append(table)
+            results.failures.extend(table.failures)
     for part in _parts(arguments):
-        try:
-            figures += part.measure(workspace) if part.measure else []
-        except _FAILURES as error:
-            failures.append(f"{part.name}: {error}")
-    return tables, figures, failures
+        for measure in part.measures:
+            with results.noting_failure(part.name):
+                results.figures.extend(measure(workspace))
+    return results
 
 
 def _plans(arguments: argparse.Namespace) -> list[Plan]:
@@ -108,6 +161,16 @@ def _plans(arguments: argparse.Namespace) -> list[Plan]:
     if LARGE_RATES in parts:
         plans.append(Plan(NODELAY, [LARGE], [1], [PACSNODE, ORTHANC, DISCARD]))
     return plans
+
+
+def _retrieve_plans(arguments: argparse.Namespace) -> list[RetrievePlan]:
+    if RETRIEVE not in _parts(arguments):
+        return []
+    return retrieve_plans(
+        _chosen(ENVIRONMENTS, arguments.environments),
+        _chosen(KINDS, arguments.kinds),
+        _chosen(PEERS, arguments.peers),
+    )
 
 
 def _parts(arguments: argparse.Namespace) -> list[Part]:

@@ -51,13 +51,13 @@ def _run(arguments: argparse.Namespace, folder: Path) -> int:
                 results.append(part.measure(workspace))
             except _FAILURES as error:  # the rest goes on
                 failures.append(f"{part.name}: {error}")
-    report = Report(workspace, as_markdown=arguments.markdown)
+    report = Report(as_markdown=arguments.markdown)
     for result in results:
         for table in result.tables:
             report.print_grid(table)
     report.print_aims([figure for result in results for figure in result.figures])
     report.print_failures(failures)
-    report.print_remarks([], machine, foreign_load.cores())
+    report.print_remarks([], [], machine, foreign_load.cores())
     return 1 if failures else 0
 
 

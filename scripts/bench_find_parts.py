@@ -13,7 +13,7 @@ from bench_find_archive import Archive, fill_catalog
 from bench_find_encoder import encoding_microseconds
 from bench_find_queries import QUESTIONS, Answers, measure, median, p95
 from bench_find_requestor import QueryAssociation
-from bench_peers import ORTHANC, PACSNODE, PACSNODE_NONE, Launch, Peer, Server
+from bench_peers import ORTHANC, PACSNODE, PACSNODE_NONE, KnownAE, Launch, Peer, Server
 from bench_report import Grid
 from bench_workspace import NODELAY, Workspace
 
@@ -144,18 +144,18 @@ def _with_catalog(path: Path) -> Peer:
     Its files are not there. That is looked for at IMAGE level only, and takes as long.
     """
 
-    def prepare(folder: Path, port: int) -> Launch:
+    def prepare(folder: Path, port: int, known: Sequence[KnownAE]) -> Launch:
         catalog = folder / "pacsnode-data" / "catalog.sqlite"
         catalog.parent.mkdir()
         path.rename(catalog)
-        return PACSNODE.prepare(folder, port)
+        return PACSNODE.prepare(folder, port, known)
 
     return replace(PACSNODE, prepare=prepare)
 
 
-def _prepare_orthanc_for_all(folder: Path, port: int) -> Launch:
+def _prepare_orthanc_for_all(folder: Path, port: int, known: Sequence[KnownAE]) -> Launch:
     """Orthanc as in the other bench, but quick to fill, and answering whoever asks."""
-    launch = ORTHANC.prepare(folder, port)
+    launch = ORTHANC.prepare(folder, port, known)
     config = folder / "orthanc.json"
     settings = json.loads(config.read_text(encoding="utf-8"))
     settings |= {"SyncStorageArea": False, "DicomAlwaysAllowFind": True}

@@ -1,42 +1,39 @@
 """Whether the node goes on receiving at its rate while a C-MOVE waits for a slow destination."""
 
-import json
-import socket
 import statistics
-import subprocess
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bench_figures import Figure, MeasureError
 from bench_objects import CT, SMALL, Template
-from bench_peers import LOOPBACK, PACSNODE, Server, free_port, with_environment
+from bench_peers import LOOPBACK, PACSNODE, KnownAE, Server, free_port
+from bench_programs import running_program, wait_for_listener, wait_until
 from bench_workspace import NODELAY, Workspace
+
+SLOW_AE_TITLE = "SLOW"
+SLOWLY_MOVED_INSTANCES = 100  # one a second; the move is broken off long before
 
 _AIM_PERCENT = 80
 _SENDERS = 4
-_MOVED_INSTANCES = 100  # one a second; the move is broken off long before
-_DESTINATION_AE_TITLE = "SLOW"
-_START_SECONDS = 15
 
 
 def measure_move(workspace: Workspace) -> list[Figure]:
     """Measure the rate of four senders of CT Images in turn without and with such a C-MOVE."""
     port = free_port()
-    destination = {"ae_title": _DESTINATION_AE_TITLE, "host": LOOPBACK, "port": port}
-    peer = with_environment(PACSNODE, {"PACSNODE_REMOTE_AES": json.dumps([destination])})
+    peer = replace(PACSNODE, known=(KnownAE(SLOW_AE_TITLE, port),))
     without, beside = [], []
     with workspace.server(peer, NODELAY) as server:
         workspace.progress("C-MOVE to a slow destination")
-        study = workspace.archive_study(server, Template(SMALL), _MOVED_INSTANCES, NODELAY)
+        study = workspace.archive_study(server, Template(SMALL), SLOWLY_MOVED_INSTANCES, NODELAY)
         template = Template(CT)
         each = workspace.instances_for(server, template, _SENDERS, NODELAY)
         instances = [each] * _SENDERS
         for _ in range(max(workspace.runs, 2)):
             without.append(workspace.send(server, template, instances, NODELAY).rate)
-            with _slow_move(workspace, server, study, port):
+            with slow_move(workspace, server, study, port):
                 beside.append(workspace.send(server, template, instances, NODELAY).rate)
     rate = statistics.median(without)
     return [
@@ -52,10 +49,16 @@ def measure_move(workspace: Workspace) -> list[Figure]:
 
 
 @contextmanager
-def _slow_move(
+def slow_move(
     workspace: Workspace, server: Server, study_instance_uid: str, port: int
 ) -> Iterator[None]:
-    """Let a C-MOVE of a study run during the block.
+    """Run a C-MOVE to a destination that takes one instance a second, during the block.
+
+    Args:
+        workspace: runs it.
+        server: sends; it knows the destination as SLOW_AE_TITLE.
+        study_instance_uid: of a study of SLOWLY_MOVED_INSTANCES.
+        port: of the destination, which is started here.
 
     Raises:
         MeasureError: it has not begun to send, or it has ended before the block.
@@ -63,52 +66,17 @@ def _slow_move(
     variables = NODELAY.variables()
     with TemporaryDirectory(dir=workspace.folders.objects) as folder, ExitStack() as stack:
         destination = ["storescp", "--sleep-after", "1", "--output-directory", folder, str(port)]
-        stack.enter_context(_running(destination, variables))
-        _wait_for_listener(port)
+        stack.enter_context(running_program(destination, variables))
+        wait_for_listener(port)
         move = [
             *("movescu", "--study", "--call", server.peer.ae_title),
-            *("--move", _DESTINATION_AE_TITLE),
+            *("--move", SLOW_AE_TITLE),
             *("--key", "QueryRetrieveLevel=STUDY"),
             *("--key", f"StudyInstanceUID={study_instance_uid}"),
             *(LOOPBACK, str(server.port)),
         ]
-        mover = stack.enter_context(_running(move, variables))
-        _wait_until(lambda: any(Path(folder).iterdir()), "the C-MOVE has sent nothing")
+        mover = stack.enter_context(running_program(move, variables))
+        wait_until(lambda: any(Path(folder).iterdir()), "the C-MOVE has sent nothing")
         yield
         if mover.poll() is not None:
-            raise MeasureError("the C-MOVE has ended before the senders")
-
-
-@contextmanager
-def _running(
-    command: Sequence[str], variables: Mapping[str, str]
-) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a program silently during the block."""
-    process = subprocess.Popen(
-        command,
-        env=variables,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
-def _wait_for_listener(port: int) -> None:
-    def listens() -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex((LOOPBACK, port)) == 0
-
-    _wait_until(listens, "the destination does not listen")
-
-
-def _wait_until(is_so: Callable[[], bool], otherwise: str) -> None:
-    deadline = time.monotonic() + _START_SECONDS
-    while not is_so():
-        if time.monotonic() > deadline:
-            raise MeasureError(otherwise)
-        time.sleep(0.05)
+            raise MeasureError("the C-MOVE to the slow destination has ended too early")

@@ -1,6 +1,6 @@
 """The parts of the bench: each can be chosen on its own."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bench_figures import Figure
@@ -8,6 +8,13 @@ from bench_header import measure_header_reads
 from bench_move import measure_move
 from bench_resources import measure_growth, measure_idle, measure_memory
 from bench_responsiveness import measure_echo, measure_set_up
+from bench_retrieve_ceiling import measure_ceiling
+from bench_retrieve_memory import measure_sending_memory
+from bench_retrieve_parallel import (
+    measure_beside_slow_destination,
+    measure_parallel_associations,
+)
+from bench_retrieve_start import measure_start
 from bench_workspace import Workspace
 
 _SMALL_HEADER_AIM_MICROSECONDS = 120
@@ -20,12 +27,12 @@ class Part:
 
     Attributes:
         name: for the command line.
-        measure: does it; None for what makes a table of rates.
+        measures: do it, each on its own; what makes a table of rates is not one of them.
         is_long: it takes minutes, and is measured only if it was asked for.
     """
 
     name: str
-    measure: Callable[[Workspace], list[Figure]] | None = None
+    measures: Sequence[Callable[[Workspace], list[Figure]]] = ()
     is_long: bool = False
 
 
@@ -54,14 +61,25 @@ def _header_aim(name: str) -> float | None:
 
 RATES = Part("rates")
 LARGE_RATES = Part("large")
+RETRIEVE = Part(
+    "retrieve",
+    [
+        measure_ceiling,
+        measure_start,
+        measure_sending_memory,
+        measure_beside_slow_destination,
+        measure_parallel_associations,
+    ],
+)
 PARTS = (
     RATES,
     LARGE_RATES,
-    Part("set-up", measure_set_up),
-    Part("echo", measure_echo),
-    Part("memory", measure_memory),
-    Part("idle", measure_idle),
-    Part("move", measure_move),
-    Part("header", _measure_headers),
-    Part("growth", measure_growth, is_long=True),
+    Part("set-up", [measure_set_up]),
+    Part("echo", [measure_echo]),
+    Part("memory", [measure_memory]),
+    Part("idle", [measure_idle]),
+    Part("move", [measure_move]),
+    RETRIEVE,
+    Part("header", [_measure_headers]),
+    Part("growth", [measure_growth], is_long=True),
 )

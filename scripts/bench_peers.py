@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -42,6 +42,24 @@ class Launch:
 
 
 @dataclass(frozen=True, slots=True)
+class KnownAE:
+    """An Application Entity of loopback that a server knows: where it may send to, or who may ask.
+
+    Attributes:
+        ae_title: its title.
+        port: where it listens; a requestor listens nowhere, and what is said of it is not used.
+        associations: how many pacsnode may send over at the same time.
+    """
+
+    ae_title: str
+    port: int = _UNUSED_PORT
+    associations: int = 1
+
+
+Prepare = Callable[[Path, int, Sequence[KnownAE]], Launch]
+
+
+@dataclass(frozen=True, slots=True)
 class Peer:
     """A server that can be measured.
 
@@ -50,14 +68,16 @@ class Peer:
         ae_title: called by the senders.
         durability: what is on the disk before Success is answered.
         settings: what differs from its defaults, in a few words.
-        prepare: writes into its folder what it needs to listen on a port.
+        prepare: writes into its folder what it needs to listen on a port and to know some AEs.
+        known: those AEs; none are needed to store.
     """
 
     name: str
     ae_title: str
     durability: str
     settings: str
-    prepare: Callable[[Path, int], Launch]
+    prepare: Prepare
+    known: tuple[KnownAE, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,22 +103,29 @@ class Server:
 def with_environment(peer: Peer, variables: Mapping[str, str], **changes: str) -> Peer:
     """Return a peer that differs in variables of its environment, and in what is said of it."""
 
-    def prepare(folder: Path, port: int) -> Launch:
-        launch = peer.prepare(folder, port)
+    def prepare(folder: Path, port: int, known: Sequence[KnownAE]) -> Launch:
+        launch = peer.prepare(folder, port, known)
         return Launch(launch.command, {**launch.environment, **variables})
 
     return replace(peer, prepare=prepare, **changes)
 
 
-def _prepare_pacsnode(_folder: Path, port: int) -> Launch:
+def _prepare_pacsnode(_folder: Path, port: int, known: Sequence[KnownAE]) -> Launch:
     command = Path(sys.executable).parent / "pacsnode"
-    return Launch(
-        [str(command), "serve"],
-        {"PACSNODE_PORT": str(port), "PACSNODE_BIND_ADDRESSES": json.dumps([LOOPBACK])},
-    )
+    variables = {"PACSNODE_PORT": str(port), "PACSNODE_BIND_ADDRESSES": json.dumps([LOOPBACK])}
+    if known:
+        variables["PACSNODE_REMOTE_AES"] = json.dumps([_remote_ae(each) for each in known])
+    return Launch([str(command), "serve"], variables)
 
 
-def _prepare_orthanc(folder: Path, port: int) -> Launch:
+def _remote_ae(known: KnownAE) -> dict[str, str | int]:
+    """Return an entry of pacsnode's `remote_aes`; what has its default is left out."""
+    entry: dict[str, str | int] = {"ae_title": known.ae_title, "host": LOOPBACK, "port": known.port}
+    return {**entry, "associations": known.associations} if known.associations > 1 else entry
+
+
+def _prepare_orthanc(folder: Path, port: int, known: Sequence[KnownAE]) -> Launch:
+    modalities = [KnownAE("DCMSEND"), *known]
     config = folder / "orthanc.json"
     config.write_text(
         json.dumps(
@@ -109,7 +136,9 @@ def _prepare_orthanc(folder: Path, port: int) -> Launch:
                 "HttpServerEnabled": False,
                 "DicomAet": "ORTHANC",
                 "DicomPort": port,
-                "DicomModalities": {"bench": ["DCMSEND", LOOPBACK, _UNUSED_PORT]},
+                "DicomModalities": {
+                    each.ae_title: [each.ae_title, LOOPBACK, each.port] for each in modalities
+                },
                 # Each of them serves one association at a time.
                 "DicomThreadsCount": _ORTHANC_THREADS,
                 "MaximumPduLength": _MAXIMUM_PDU_LENGTH_BYTES,
@@ -121,8 +150,12 @@ def _prepare_orthanc(folder: Path, port: int) -> Launch:
     return Launch(["Orthanc", str(config)])
 
 
-def _prepare_dcmqrscp(folder: Path, port: int) -> Launch:
+def _prepare_dcmqrscp(folder: Path, port: int, known: Sequence[KnownAE]) -> Launch:
     storage = _made(folder / "storage")
+    hosts = "".join(
+        f"known{place} = ({each.ae_title}, {LOOPBACK}, {each.port})\n"
+        for place, each in enumerate(known)
+    )
     config = folder / "dcmqrscp.cfg"
     config.write_text(
         # Its parser wants blanks around the equals signs. Beyond the quota (studies, bytes for
@@ -130,7 +163,7 @@ def _prepare_dcmqrscp(folder: Path, port: int) -> Launch:
         f"NetworkTCPPort = {port}\n"
         f"MaxPDUSize = {_MAXIMUM_PDU_LENGTH_BYTES}\n"
         f"MaxAssociations = {_MOST_ASSOCIATIONS}\n"
-        "HostTable BEGIN\nHostTable END\n"
+        f"HostTable BEGIN\n{hosts}HostTable END\n"
         "VendorTable BEGIN\nVendorTable END\n"
         f"AETable BEGIN\nDCMQRSCP {storage} RW (500, 1024mb) ANY\nAETable END\n",
         encoding="utf-8",
@@ -140,7 +173,7 @@ def _prepare_dcmqrscp(folder: Path, port: int) -> Launch:
     return Launch(["dcmqrscp", *options])
 
 
-def _prepare_storescp(folder: Path, port: int) -> Launch:
+def _prepare_storescp(folder: Path, port: int, _known: Sequence[KnownAE]) -> Launch:
     return Launch(
         [
             *("storescp", "--fork", "--disable-host-lookup"),
@@ -151,13 +184,13 @@ def _prepare_storescp(folder: Path, port: int) -> Launch:
     )
 
 
-def _prepare_storescp_bit_preserving(folder: Path, port: int) -> Launch:
-    *command, last = _prepare_storescp(folder, port).command
+def _prepare_storescp_bit_preserving(folder: Path, port: int, known: Sequence[KnownAE]) -> Launch:
+    *command, last = _prepare_storescp(folder, port, known).command
     return Launch([*command, "--bit-preserving", last])
 
 
-def _prepare_discard(folder: Path, port: int) -> Launch:
-    launch = _prepare_dcmqrscp(folder, port)
+def _prepare_discard(folder: Path, port: int, known: Sequence[KnownAE]) -> Launch:
+    launch = _prepare_dcmqrscp(folder, port, known)
     return Launch([*launch.command, "--ignore"])
 
 
@@ -234,7 +267,7 @@ def running(peer: Peer, folder: Path, environment: Mapping[str, str]) -> Iterato
     """
     folder.mkdir(parents=True)
     port = free_port()
-    launch = peer.prepare(folder, port)
+    launch = peer.prepare(folder, port, peer.known)
     log_file = folder / "log"
     with log_file.open("wb") as log:
         process = subprocess.Popen(

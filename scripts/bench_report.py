@@ -40,9 +40,8 @@ class Grid:
 class Report:
     """Prints what was measured, in one of two forms."""
 
-    def __init__(self, workspace: Workspace, *, as_markdown: bool) -> None:
+    def __init__(self, *, as_markdown: bool) -> None:
         """Print to standard output."""
-        self._workspace = workspace
         self._as_markdown = as_markdown
         self._console = Console(soft_wrap=True, highlight=False)
         if not self._console.is_terminal:
@@ -77,27 +76,17 @@ class Report:
             self.print_grid(Grid("Aims", ["", "aim", "measured", "met"], rows))
 
     def print_remarks(
-        self, tables: Sequence[Table], machine: Machine, foreign_cores: float
+        self, what: Sequence[str], peers: Sequence[Peer], machine: Machine, foreign_cores: float
     ) -> None:
         """Print what one has to know to read the tables.
 
         Args:
-            tables: of rates.
+            what: was measured, a line for each kind of table.
+            peers: that stand in them.
             machine: where all comes from.
             foreign_cores: how many cores others kept busy meanwhile.
         """
-        lines = []
-        if tables:
-            lines.append(
-                f"Rates: medians of {self._workspace.runs} interleaved runs, in brackets the "
-                "lowest and the highest; only instances answered with Success count. Each row "
-                "starts with empty servers; one dcmsend for each association, on the same machine "
-                "as the servers; the time counts in which all of them are at work. In the heading: "
-                "what is on the disk before Success is answered."
-            )
-        peers = {peer.name: peer for table in tables for peer in table.plan.peers}
-        lines += [f"{peer.name}: {peer.settings}." for peer in peers.values()]
-        lines += machine.lines
+        lines = [*what, *(f"{peer.name}: {peer.settings}." for peer in peers), *machine.lines]
         if machine.is_disk_volatile:
             lines.append("Caution: this file system may not be on a disk; see --folder.")
         if foreign_cores > _BEARABLE_CORES:
@@ -139,6 +128,24 @@ class Report:
             print()
 
 
+def rates_remark(workspace: Workspace) -> str:
+    """Return what one has to know to read the tables of rates."""
+    return (
+        f"Rates: medians of {workspace.runs} interleaved runs, in brackets the "
+        "lowest and the highest; only instances answered with Success count. Each row "
+        "starts with empty servers; one dcmsend for each association, on the same machine "
+        "as the servers; the time counts in which all of them are at work. In the heading: "
+        "what is on the disk before Success is answered."
+    )
+
+
+def spread(median: float, rates: Sequence[float]) -> str:
+    """Return a rate for a table, and in brackets the lowest and the highest if there are more."""
+    digits = 0 if min(rates) > _FEW else 2
+    around = f" ({min(rates):.{digits}f} to {max(rates):.{digits}f})" if len(rates) > 1 else ""
+    return f"{median:.{digits}f}{around}"
+
+
 def _rates(table: Table) -> Grid:
     peers = table.plan.peers
     header = ["instances/s", "associations"]
@@ -151,11 +158,8 @@ def _rates(table: Table) -> Grid:
 
 
 def _rate(row: Row, peer: Peer) -> str:
-    rates = row.rates(peer)
-    digits = 0 if min(rates) > _FEW else 2
-    spread = f" ({min(rates):.{digits}f} to {max(rates):.{digits}f})" if len(rates) > 1 else ""
     mark = f" [{row.failed(peer)} failed]" if row.failed(peer) else ""
-    return f"{row.rate(peer):.{digits}f}{spread}{mark}"
+    return f"{spread(row.rate(peer), row.rates(peer))}{mark}"
 
 
 def _ratios(table: Table, comparisons: Sequence[Comparison]) -> Grid:

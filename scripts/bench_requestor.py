@@ -7,7 +7,7 @@ Source: PS3.7 9.3.5, E.1; PS3.8 9.3.
 
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from types import TracebackType
 from typing import Self
@@ -83,9 +83,21 @@ class Association:
             OSError: the connection was lost.
             RequestorError: the answer is not Success.
         """
-        self._connection.sendall(_ECHO)
+        self.exchange(_ECHO)
+
+    def exchange(self, message: bytes) -> None:
+        """Send a request and read the answer, which is one PDU.
+
+        Args:
+            message: the PDUs of a command set, and of its Data Set if there is one.
+
+        Raises:
+            OSError: the connection was lost.
+            RequestorError: the answer is not Success.
+        """
+        self._connection.sendall(message)
         if _SUCCESS not in self._read_pdu(_P_DATA):
-            raise RequestorError("the answer to C-ECHO is not Success")
+            raise RequestorError("the answer is not Success")
 
     def _read_pdu(self, expected: int) -> bytes:
         pdu_type, length = struct.unpack(">BxL", self._read(_PDU_HEADER_LENGTH))
@@ -142,15 +154,28 @@ def _item(item_type: int, content: bytes) -> bytes:
     return struct.pack(">BxH", item_type, len(content)) + content
 
 
+def command_set(elements: Mapping[int, bytes]) -> bytes:
+    """Return an encoded command set.
+
+    Args:
+        elements: values of even length by the second half of the tag, ascending.
+
+    Source: PS3.7 6.3.1.
+    """
+    command = b"".join(_element(number, value) for number, value in elements.items())
+    return _element(0x0000, struct.pack("<L", len(command))) + command
+
+
 def _echo_rq() -> bytes:
     """Return the P-DATA-TF with a C-ECHO-RQ (PS3.7 9.3.5.1)."""
-    command = (
-        _element(0x0002, VERIFICATION.encode("ascii") + b"\0")
-        + _element(0x0100, struct.pack("<H", _C_ECHO_RQ))
-        + _element(0x0110, struct.pack("<H", 1))
-        + _element(0x0800, struct.pack("<H", _NO_DATA_SET))
+    command = command_set(
+        {
+            0x0002: VERIFICATION.encode("ascii") + b"\0",
+            0x0100: struct.pack("<H", _C_ECHO_RQ),
+            0x0110: struct.pack("<H", 1),
+            0x0800: struct.pack("<H", _NO_DATA_SET),
+        }
     )
-    command = _element(0x0000, struct.pack("<L", len(command))) + command
     value = struct.pack(">LBB", len(command) + 2, _FIRST_CONTEXT_ID, _WHOLE_COMMAND) + command
     return struct.pack(">BxL", _P_DATA, len(value)) + value
 

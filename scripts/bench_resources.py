@@ -78,6 +78,17 @@ def measure_idle(workspace: Workspace) -> list[Figure]:
     ]
 
 
+def most_growth(before: dict[int, int], most: dict[int, int]) -> float:
+    """Return by how many megabytes the process that grew most has grown.
+
+    Args:
+        before: bytes, by process id.
+        most: bytes, by process id; a process that was not there before has grown by all of them.
+    """
+    growth = max(size - before.get(process_id, 0) for process_id, size in most.items())
+    return growth / _BYTES_PER_MEGABYTE
+
+
 def _huge_object(workspace: Workspace) -> list[Figure]:
     workspace.progress(f"memory: {HUGE.title}")
     with workspace.server(PACSNODE, NODELAY) as server:
@@ -93,7 +104,7 @@ def _huge_object(workspace: Workspace) -> list[Figure]:
     return [
         Figure(
             what,
-            _most_growth(resident, peak),
+            most_growth(resident, peak),
             "MB",
             below=_HUGE_AIM_MEGABYTES,
             remark="resident memory: VmHWM, reset before, less VmRSS before; received in "
@@ -101,7 +112,7 @@ def _huge_object(workspace: Workspace) -> list[Figure]:
         ),
         Figure(
             f"{what}, without files",
-            _most_growth(anonymous, most_anonymous.values),
+            most_growth(anonymous, most_anonymous.values),
             "MB",
             remark=f"Anonymous of smaps_rollup, sampled every {_SAMPLE_SECONDS * 1000:.0f} ms",
         ),
@@ -148,9 +159,3 @@ def _send(
             f"objects failed: {dict(sending.failures)}"
         )
     return sending
-
-
-def _most_growth(before: dict[int, int], most: dict[int, int]) -> float:
-    """Return by how many megabytes the process that grew most has grown."""
-    growth = max(size - before.get(process_id, 0) for process_id, size in most.items())
-    return growth / _BYTES_PER_MEGABYTE

@@ -12,10 +12,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench_dcmtk_log import read_lines, write_log_config
 from bench_peers import Server
 
 _TIMEOUT_SECONDS = 120
-_LOG_PATTERN = "%D{%s.%Q} %p %m%n"
 _BEGINNING = "Requesting Association"
 _RESPONSE = "Received C-STORE Response ("
 _ENOUGH_TOGETHER = 0.3  # of the whole time
@@ -87,15 +87,7 @@ def _start(
     server: Server, batch: Sequence[Path], log: Path, environment: Mapping[str, str]
 ) -> subprocess.Popen[bytes]:
     log.unlink(missing_ok=True)
-    log_config = log.with_suffix(".cfg")
-    log_config.write_text(
-        "log4cplus.rootLogger = INFO, file\n"
-        "log4cplus.appender.file = log4cplus::FileAppender\n"
-        f"log4cplus.appender.file.File = {log}\n"
-        "log4cplus.appender.file.layout = log4cplus::PatternLayout\n"
-        f"log4cplus.appender.file.layout.ConversionPattern = {_LOG_PATTERN}\n",
-        encoding="utf-8",
-    )
+    log_config = write_log_config(log)
     host, port = server.address
     options = ["--no-halt", "--log-config", str(log_config), "--call", server.peer.ae_title]
     return subprocess.Popen(
@@ -156,7 +148,7 @@ def _read_logs(paths: Sequence[Path], offered: int, cpu_seconds: float) -> Sendi
 
 def _read_log(path: Path) -> _Log:
     log = _Log()
-    for time_seconds, level, message in _lines(path):
+    for time_seconds, level, message in read_lines(path):
         if message == _BEGINNING:
             log.begun.append(time_seconds)
         elif message.startswith(_RESPONSE):
@@ -188,22 +180,6 @@ def _rate(spans: Sequence[tuple[float, float]], successes: Sequence[float]) -> f
 
 def _most_at_once(spans: Sequence[tuple[float, float]]) -> int:
     return max(sum(begin <= instant <= end for begin, end in spans) for instant, _ in spans)
-
-
-def _lines(log: Path) -> list[tuple[float, str, str]]:
-    """Return time, level and message of each line of a log."""
-    if not log.exists():
-        return []
-    lines = []
-    for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
-        stamp, _, rest = line.partition(" ")
-        level, _, message = rest.partition(" ")
-        # Seconds, milliseconds and microseconds, each after a point.
-        whole, _, fraction = stamp.partition(".")
-        if whole.isdigit():
-            time_seconds = float(f"{whole}.{fraction.replace('.', '')}")
-            lines.append((time_seconds, level, message.strip()))
-    return lines
 
 
 def _without_number(message: str) -> str:
