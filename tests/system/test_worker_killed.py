@@ -41,9 +41,9 @@ def test_what_was_acknowledged_survives_the_death_of_a_worker(tmp_path: Path) ->
         assert sum(sender.losses for sender in load.senders) > 0, "no sender noticed the death"
         assert [sender.refused for sender in load.senders] == [[]] * _SENDERS
         wait_until(lambda: len(node.workers()) == _WORKERS, "new workers")
+        wait_until(partial(_is_cleared_up, node), "the temporary files to be gone")
         held = check_nothing_is_lost(load, node, receiver)
-        # Each sender has sent again what had no answer, so a file more is one left behind.
-        wait_until(lambda: len(node.stored_files()) == held, "the temporary files to be gone")
+        assert len(node.stored_files()) == held, "a file is left behind"
         assert node.stop() == 0
 
 
@@ -61,8 +61,9 @@ def test_the_death_of_the_whole_node_loses_nothing(tmp_path: Path) -> None:
             node.start()
             load.wait_for(20)
 
+        wait_until(partial(_is_cleared_up, node), "the temporary files to be gone")
         held = check_nothing_is_lost(load, node, receiver)
-        wait_until(lambda: len(node.stored_files()) == held, "the temporary files to be gone")
+        assert len(node.stored_files()) == held, "a file is left behind"
 
 
 def test_a_start_clears_up_after_many_dead_writers(tmp_path: Path) -> None:
@@ -85,3 +86,8 @@ def test_a_start_clears_up_after_many_dead_writers(tmp_path: Path) -> None:
 
 def _is_gone(node: Node, pid: int) -> bool:
     return pid not in node.workers()
+
+
+def _is_cleared_up(node: Node) -> bool:
+    """Tell whether the files of dead writers are gone; the whole ones have their rows then."""
+    return not any(files for _, _, files in os.walk(node.storage_folder / "incoming"))
