@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MAXIMUM_AE_TITLE_LENGTH = 16
+USUAL_LIKENESS = 0.6  # of two titles of which one may be a slip for the other
 
 
 def normalise_ae_title(ae_title: str) -> str:
@@ -41,7 +42,9 @@ def check_ae_title(ae_title: str) -> str:
     return normal
 
 
-def nearest_ae_title(ae_title: str, known: Iterable[str]) -> str | None:
+def nearest_ae_title(
+    ae_title: str, known: Iterable[str], likeness: float = USUAL_LIKENESS
+) -> str | None:
     """Return the known AE title that is most like another one; None if none is like it.
 
     Upper and lower case count as alike here, though they are different titles: mixing them up is
@@ -50,9 +53,11 @@ def nearest_ae_title(ae_title: str, known: Iterable[str]) -> str | None:
     Args:
         ae_title: as it was written; it may be any text.
         known: in their normal form.
+        likeness: at least, from 0 (any) to 1 (alike).
     """
     by_fold = {title.casefold(): title for title in sorted(known, reverse=True)}
-    near = difflib.get_close_matches(normalise_ae_title(ae_title).casefold(), by_fold, n=1)
+    folded = normalise_ae_title(ae_title).casefold()
+    near = difflib.get_close_matches(folded, by_fold, n=1, cutoff=likeness)
     return by_fold[near[0]] if near else None
 
 

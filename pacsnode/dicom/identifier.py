@@ -40,8 +40,6 @@ from pacsnode.dicom.transfer_syntax import Encoding
 from pacsnode.dicom.values import character_sets_of, decode_value
 from pacsnode.dicom.wild_card import has_wild_card
 
-_MAXIMUM_SHORT_LENGTH = 0xFFFE
-
 
 def parse_query(
     model: InformationModel,
@@ -137,12 +135,11 @@ def parse_retrieval(
 def encode_failed_list(sop_instance_uids: Iterable[str], encoding: Encoding) -> bytes:
     """Return the identifier of a C-MOVE response that lists the instances that failed.
 
-    Source: PS3.4 C.4.2.1.4.2, (0008,0058); rule E-10.
+    It is whole: one that UI has no room for in Explicit VR is UN.
+
+    Source: PS3.4 C.4.2.1.4.2, (0008,0058); PS3.5 6.2.2 note 5; rule E-10.
     """
     value = "\\".join(sop_instance_uids).encode()
-    # UI has a 16-bit length in Explicit VR: a longer list is cut to what fits, at a whole UID.
-    if not encoding.is_implicit_vr and len(value) > _MAXIMUM_SHORT_LENGTH:
-        value = value[: value.rindex(b"\\", 0, _MAXIMUM_SHORT_LENGTH)]
     return encode_elements([DataElement(0x00080058, "UI", value)], encoding)
 
 

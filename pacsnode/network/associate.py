@@ -73,6 +73,7 @@ class Roles:
 
 # Those of a SOP class that no roles are proposed for.
 DEFAULT_ROLES: Final = Roles(is_scu=True, is_scp=False)
+ONLY_SCP: Final = Roles(is_scu=False, is_scp=True)
 
 
 @dataclass(frozen=True, slots=True)

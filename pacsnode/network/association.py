@@ -29,10 +29,8 @@ from pacsnode.network.associate_items import AssociateError
 from pacsnode.network.association_end import Abort, AssociationEnd
 from pacsnode.network.command_set import (
     C_CANCEL_RQ,
-    C_FIND_RQ,
-    C_GET_RQ,
-    C_MOVE_RQ,
     C_STORE_RQ,
+    WITH_IDENTIFIER,
     CommandSet,
     CommandSetError,
     Primitive,
@@ -61,7 +59,6 @@ from pacsnode.network.upper_layer import UpperLayer
 _LONGEST_IDENTIFIER_BYTES: Final = 1024 * 1024
 # A view of a fragment takes more memory than a tiny fragment.
 _MOST_PENDING_FRAGMENTS: Final = 256
-_WITH_IDENTIFIER: Final = frozenset({C_FIND_RQ, C_GET_RQ, C_MOVE_RQ})
 # How long a peer may take to close the connection, once all is said.
 _LINGER_SECONDS: Final = 2.0
 
@@ -416,7 +413,7 @@ class AcceptedAssociation(threading.Thread):
         try:
             if command_set.command_field == C_STORE_RQ:
                 self._serve_store(context, command_set)
-            elif command_set.command_field in _WITH_IDENTIFIER:
+            elif command_set.command_field in WITH_IDENTIFIER:
                 self._serve_query(context, command_set)
             else:
                 self._serve_other(context, command_set)

@@ -27,6 +27,7 @@ C_FIND_RQ: Final = 0x0020
 C_MOVE_RQ: Final = 0x0021
 C_ECHO_RQ: Final = 0x0030
 C_CANCEL_RQ: Final = 0x0FFF
+WITH_IDENTIFIER: Final = frozenset({C_FIND_RQ, C_GET_RQ, C_MOVE_RQ})
 _C_STORE_RSP: Final = 0x8001
 _C_FIND_RSP: Final = 0x8020
 _RESPONSE: Final = 0x8000
@@ -48,6 +49,8 @@ _ERROR_COMMENT: Final = 0x0902
 _AFFECTED_SOP_INSTANCE_UID: Final = 0x1000
 _MOVE_ORIGINATOR_AE_TITLE: Final = 0x1030
 _MOVE_ORIGINATOR_MESSAGE_ID: Final = 0x1031
+_MEDIUM: Final = b"\0\0"
+_PRIORITIES: Final = frozenset({_MEDIUM, b"\1\0", b"\2\0"})
 _AE_TITLES: Final = frozenset({0x0600, _MOVE_ORIGINATOR_AE_TITLE})  # the other: Move Destination
 
 _ELEMENT_HEADER: Final = struct.Struct("<HHL")
@@ -200,10 +203,13 @@ class StoreOptions:
     Attributes:
         priority: as in the request that asks for them (rule E-13).
         originator: of the C-MOVE; None for any other.
+        outstanding_message_id: of the request that is being served on the same association, which
+            no other may have meanwhile; None if there is none.
     """
 
     priority: int
     originator: MoveOriginator | None = None
+    outstanding_message_id: int | None = None
 
 
 def encode_store_request(
@@ -221,7 +227,7 @@ def encode_store_request(
         _US_ELEMENT.pack(0, _DATA_SET_TYPE, 2, _HAS_DATA_SET),
         _element(_AFFECTED_SOP_INSTANCE_UID, sop_instance_uid.encode("ascii"), b"\0"),
     ]
-    if options.originator is not None:
+    if options.originator is not None and options.originator.ae_title:
         ae_title = options.originator.ae_title.encode("latin-1", "replace")
         parts += (
             _element(_MOVE_ORIGINATOR_AE_TITLE, ae_title, b" "),
@@ -333,12 +339,15 @@ def request_of(command_set: CommandSet, context_id: int, data_set: bytes) -> Pri
     Raises:
         CommandSetError: pynetdicom does not know the message, or does not take its values.
     """
-    # A title that says nothing is one that nobody has, and is answered; pynetdicom would raise.
-    elements = [
-        _element(number, value, b"")
-        for number, value in sorted(command_set.values.items())
-        if number not in _AE_TITLES or value.strip(b"\0 ")
-    ]
+    values = dict(command_set.values)
+    for number in _AE_TITLES & values.keys():
+        # A title that says nothing, or several, is one that nobody has, and is answered; pynetdicom
+        # would raise, or take the first one.
+        if not values[number].strip(b"\0 ") or b"\\" in values[number]:
+            del values[number]
+    if command_set.command_field in WITH_IDENTIFIER and values.get(_PRIORITY) not in _PRIORITIES:
+        values[_PRIORITY] = _MEDIUM  # that one is missing or unknown is no reason to refuse
+    elements = [_element(number, value, b"") for number, value in sorted(values.items())]
     fragments: list[Any] = [[context_id, b"\x03" + b"".join(elements)]]
     if command_set.has_data_set:
         fragments.append([context_id, b"\x02" + data_set])

@@ -1,13 +1,15 @@
 """What did not arrive, kept in the catalog: so that it can be asked for afterwards.
 
 Rows are written some at a time, so that a destination that takes nothing of a large study does not
-keep others from the catalog.
+keep others from the catalog; and by a thread of their own, so that a catalog that others keep does
+not stop the retrieval.
 """
 
+import contextvars
 import threading
 import time
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import UTC, datetime
-from types import TracebackType
 from typing import Final, Self
 
 from pacsnode.catalog import Catalog
@@ -17,13 +19,16 @@ from pacsnode.network.store_scu import Failure
 
 _TOGETHER: Final = 500
 _LONGEST_DELAY_SECONDS: Final = 1.0
+# The requestor hears nothing meanwhile, and should within five seconds (rule E-12).
+_LONGEST_WAIT_SECONDS: Final = 3.0
 
 
 class FailureRecord:
     """The failed sub-operations of one retrieval; any thread may add to it.
 
-    A context manager: what was added is in the catalog at the end of the block. A catalog that
-    fails is reported once and changes nothing else: the retrieval goes on.
+    A context manager: what was added is in the catalog at the end of the block; somewhat later if
+    others keep the catalog for seconds. A catalog that fails is reported once and changes nothing
+    else: the retrieval goes on.
     """
 
     def __init__(
@@ -49,19 +54,20 @@ class FailureRecord:
         self._lock = threading.Lock()
         self._pending: list[FailedSubOperation] = []
         self._written_at = time.monotonic()
+        self._executor = ThreadPoolExecutor(max_workers=1)  # starts no thread before it is needed
+        self._writing: Future[None] | None = None
+        self._is_writing = False
         self._has_failed = False
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         with self._lock:
-            self._write()
+            self._start_writing()
+        self._executor.shutdown(wait=False)
+        if self._writing is not None and wait([self._writing], _LONGEST_WAIT_SECONDS).done:
+            self._writing.result()
 
     def add(self, sop_instance_uid: str, failure: Failure) -> None:
         """Log that an instance has not arrived, and keep it."""
@@ -81,14 +87,29 @@ class FailureRecord:
             )
             is_due = time.monotonic() - self._written_at > _LONGEST_DELAY_SECONDS
             if is_due or len(self._pending) >= _TOGETHER:
-                self._write()
+                self._start_writing()
+
+    def _start_writing(self) -> None:
+        """Have what is pending written, if it is not being done; the lock is held."""
+        if self._pending and not self._is_writing:
+            self._is_writing = True
+            context = contextvars.copy_context()  # the label of lines in the log
+            self._writing = self._executor.submit(context.run, self._write)
 
     def _write(self) -> None:
-        if self._pending and not self._has_failed:
+        while together := self._next():
+            if self._has_failed:
+                continue
             try:
-                self._catalog.add_failures(self._pending)
+                self._catalog.add_failures(together)
             except CatalogError as error:
                 self._has_failed = True
                 activity_log.failures_not_kept(str(error))
-        self._pending = []
-        self._written_at = time.monotonic()
+
+    def _next(self) -> list[FailedSubOperation]:
+        """Return what is to be written together; with nothing, writing has ended."""
+        with self._lock:
+            together, self._pending = self._pending[:_TOGETHER], self._pending[_TOGETHER:]
+            self._is_writing = bool(together)
+            self._written_at = time.monotonic()
+        return together

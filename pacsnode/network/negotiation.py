@@ -27,12 +27,13 @@ from pacsnode.dicom.transfer_syntax import (
 )
 from pacsnode.network.associate import (
     DEFAULT_ROLES,
+    ONLY_SCP,
     AssociateRequest,
     DeclaredSopClass,
     PresentationContext,
     ProposedContext,
 )
-from pacsnode.network.storage_sop_classes import STORAGE_SOP_CLASSES, is_storage
+from pacsnode.network.storage_sop_classes import STORAGE_SOP_CLASSES, is_storage, may_be_storage
 
 APPLICATION_CONTEXT_NAME: Final = "1.2.840.10008.3.1.1.1"
 
@@ -163,6 +164,9 @@ class AssociationPolicy:
         roles = request.roles.get(sop_class_uid, DEFAULT_ROLES)
         # Storage is the one service that we are a user of.
         is_requestor_scp = roles.is_scp and sop_class_uid not in SERVICES_WITHOUT_PIXELS
+        if not supported and is_requestor_scp and may_be_storage(sop_class_uid):
+            # Perhaps such instances came on an association that said what they are.
+            supported, roles = STORAGE_TRANSFER_SYNTAXES, ONLY_SCP
         wanted = context.transfer_syntaxes
         chosen = _first_of(_in_order_for_sending(wanted) if is_requestor_scp else wanted, supported)
         result = _result(supported, chosen, has_a_role=roles.is_scu or is_requestor_scp)

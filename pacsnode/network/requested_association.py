@@ -33,8 +33,9 @@ from pacsnode.network.upper_layer import UpperLayer
 
 # How long a peer may take to close the connection, once all is said.
 _LINGER_SECONDS: Final = 1.0
-# All has been answered before the release: whoever waits for its end need not wait long.
-_LONGEST_RELEASE_SECONDS: Final = 10.0
+# All has been answered before the release: whoever waits for its end need not wait long. It hears
+# nothing meanwhile, and should within five seconds (rule E-12).
+_LONGEST_RELEASE_SECONDS: Final = 4.0
 
 
 class RequestedAssociation:

@@ -70,7 +70,9 @@ class RetrieveScp:
         contexts = SendingContexts(cx for cx in association.contexts if cx.is_requestor_scp)
         with self._record(exchange, association.calling_ae_title) as record:
             started_at = time.monotonic()
-            context = self._context(exchange, record, StoreOptions(exchange.request.Priority))
+            message = exchange.request
+            options = StoreOptions(message.Priority, outstanding_message_id=message.MessageID)
+            context = self._context(exchange, record, options)
             state = get(plan.instances, association, contexts, context)
         _finish(exchange, association.calling_ae_title, state, started_at)
 

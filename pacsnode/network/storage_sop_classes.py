@@ -47,6 +47,14 @@ def _known_storage_sop_classes() -> frozenset[str]:
 STORAGE_SOP_CLASSES: Final = _known_storage_sop_classes()
 
 
+def may_be_storage(sop_class_uid: str) -> bool:
+    """Tell whether instances of a SOP class can be what we send: it is known as nothing else.
+
+    Source: rules E-39, E-40.
+    """
+    return sop_class_uid in STORAGE_SOP_CLASSES or sop_class_uid not in UID_dictionary
+
+
 def is_storage(
     sop_class_uid: str,
     declared: Mapping[str, DeclaredSopClass],

@@ -159,7 +159,7 @@ class StoreScu:
         self, instance: StoredInstance, choice: Choice, data_set: DataSetReader
     ) -> int | Failure:
         """Send a C-STORE request, and return what is answered."""
-        self._message_id = self._message_id % _LAST_MESSAGE_ID + 1
+        self._message_id = self._next_message_id()
         command_set = encode_store_request(
             instance.sop_class_uid, instance.sop_instance_uid, self._message_id, self._options
         )
@@ -171,6 +171,13 @@ class StoreScu:
         except OSError as error:
             raise SendingBrokenOff(file_failure(error)) from error
         return _outcome(self._channel.receive_response(self._message_id, self._while_waiting))
+
+    def _next_message_id(self) -> int:
+        """Return one that no request has that is not answered yet (rule E-15)."""
+        following = self._message_id % _LAST_MESSAGE_ID + 1
+        if following != self._options.outstanding_message_id:
+            return following
+        return following % _LAST_MESSAGE_ID + 1
 
 
 def choose(instance: StoredInstance, contexts: SendingContexts) -> Choice | Failure:

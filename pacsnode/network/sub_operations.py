@@ -43,6 +43,7 @@ _SHORTEST_PENDING_SECONDS: Final = 1.0
 _LONGEST_PENDING_SECONDS: Final = 4.0
 _MOST_ASSOCIATIONS_LOST: Final = 2  # a lost one is requested again once (rule E-19)
 _LOOK_SECONDS: Final = 0.5
+_BROKEN_OFF: Final = "aborted, as the file of the instance before could not be read to its end"
 
 
 @dataclass(slots=True)
@@ -81,7 +82,7 @@ class SubOperations:
 
         Source: PS3.4 table C.4-2; rule E-8.
         """
-        if self.is_cancelled and self.remaining:
+        if self.is_cancelled:
             return Status.CANCEL
         if not self.failed and not self.warning:
             return Status.SUCCESS
@@ -146,7 +147,7 @@ def get(
 ) -> SubOperations:
     """Send instances to whoever asks for them, on the same association.
 
-    If that is lost, nothing more is sent.
+    If that is lost, nothing more is sent, and what is left has failed with it.
 
     Args:
         instances: what is to be sent.
@@ -165,10 +166,10 @@ def get(
                 retrieval.count(instance, scu.send(instance))
             except AssociationEnd as end:
                 retrieval.count(instance, _lost(end))
-                break
+                retrieval.count_all(queue, _lost(end))
             except SendingBrokenOff as broken_off:
                 retrieval.count(instance, broken_off.failure)
-                break
+                retrieval.count_all(queue, Failure(FailureCause.LOST, _BROKEN_OFF))
             retrieval.pend(_SHORTEST_PENDING_SECONDS)
     return retrieval.state
 
@@ -178,7 +179,7 @@ class _Queue:
 
     def __init__(self, instances: Iterable[StoredInstance]) -> None:
         self._instances = deque(instances)
-        self._put_back: set[str] = set()
+        self._put_back: dict[str, Failure] = {}
 
     def take(self) -> StoredInstance | None:
         """Return the next instance; None if there is none."""
@@ -187,13 +188,22 @@ class _Queue:
         except IndexError:
             return None
 
-    def put_back(self, instance: StoredInstance) -> bool:
-        """Have an instance sent once more, after all others; not a third time."""
+    def put_back(self, instance: StoredInstance, failure: Failure) -> bool:
+        """Have an instance sent once more, after all others; not a third time.
+
+        Args:
+            instance: what was on its way.
+            failure: what became of it.
+        """
         if instance.sop_instance_uid in self._put_back:
             return False
-        self._put_back.add(instance.sop_instance_uid)
+        self._put_back[instance.sop_instance_uid] = failure
         self._instances.append(instance)
         return True
+
+    def failure_of(self, instance: StoredInstance) -> Failure | None:
+        """Return what an instance that was put back has failed for; None for any other."""
+        return self._put_back.get(instance.sop_instance_uid)
 
     def __len__(self) -> int:
         return len(self._instances)
@@ -237,10 +247,16 @@ class _Retrieval:
         else:
             self.state.completed.append(uid)
 
+    def count_all(self, queue: _Queue, failure: Failure) -> None:
+        """Put all that a queue has into the list of what has failed."""
+        while (instance := queue.take()) is not None:
+            self.count(instance, failure)
+
     def pend(self, after_seconds: float) -> None:
         """Send a Pending response if the last one is that long ago (rule E-12)."""
         now = time.monotonic()
-        if now - self._last_pending_at >= after_seconds and self.state.remaining:
+        is_due = now - self._last_pending_at >= after_seconds and self.state.remaining
+        if is_due and not self.is_stopped():
             self.context.report(self.state)
             self._last_pending_at = now
 
@@ -277,14 +293,20 @@ class _Destination:
         self._failure = Failure(FailureCause.NO_ASSOCIATION, "no association")
 
     def send(self) -> None:
-        """Send all of it; what no lane could send is failed."""
+        """Send all of it; what no lane could send is failed.
+
+        Once cancelled, only what was on its way has failed: the others were not started (E-11).
+        """
         further = min(self._destination.associations, len(self._batch.instances)) - 1
         if not further:
             self._run_lane(is_serving=True)
         else:
             self._run_lanes(further)
-        while not self._retrieval.is_stopped() and (instance := self._queue.take()) is not None:
-            self._retrieval.count(instance, self._failure)
+        while (instance := self._queue.take()) is not None:
+            is_stopped = self._retrieval.is_stopped()
+            failure = self._queue.failure_of(instance) if is_stopped else self._failure
+            if failure is not None:
+                self._retrieval.count(instance, failure)
             self._retrieval.pend(_SHORTEST_PENDING_SECONDS)
 
     def _run_lanes(self, further: int) -> None:
@@ -357,7 +379,7 @@ class _Destination:
         try:
             outcome = scu.send(instance)
         except AssociationEnd as end:
-            if not self._queue.put_back(instance):
+            if not self._queue.put_back(instance, _lost(end)):
                 self._retrieval.count(instance, _lost(end))
             raise
         except SendingBrokenOff as broken_off:

@@ -109,10 +109,12 @@ def _unknown_destination(move_destination: str, remote_aes: Mapping[str, RemoteA
 
     Worded so that two titles of 16 characters fit into an Error Comment of 64.
     """
-    title = normalise_ae_title(move_destination)[:MAXIMUM_AE_TITLE_LENGTH]
+    title = normalise_ae_title(move_destination)
     if not title:
-        return "Move Destination is empty"
-    nearest = nearest_ae_title(title, remote_aes)
+        return "Move Destination is empty, or is no single AE title"
+    if len(title) > MAXIMUM_AE_TITLE_LENGTH:
+        title = f"{title[: MAXIMUM_AE_TITLE_LENGTH - 2]}.."
+    nearest = nearest_ae_title(title, remote_aes, likeness=0)
     if nearest is None:
-        return f"Destination {title} unknown; it is not in remote_aes"
+        return f"Destination {title} unknown; remote_aes has no entry"
     return f"Destination {title} unknown; nearest: {nearest}"

@@ -360,7 +360,30 @@ def test_a_title_that_says_nothing_is_none(title: bytes) -> None:
     assert request_of(_read(values), 1, b"identifier").MoveDestination is None
 
 
-@pytest.mark.parametrize("element", [0x0000, 0x0700, 0x1031])
+@pytest.mark.parametrize("title", [b"ONE\\TWO ", b"\\", b"ONE\\"])
+def test_several_titles_are_none(title: bytes) -> None:
+    """AE has no backslash: the first of them was not asked for (E-4)."""
+    values = _store(e0100=_us(0x0021), e0600=title)
+    assert request_of(_read(values), 1, b"identifier").MoveDestination is None
+
+
+@pytest.mark.parametrize("field", [0x0010, 0x0020, 0x0021])
+@pytest.mark.parametrize(
+    ("given_priority", "priority"),
+    [(None, 0), (_us(0), 0), (_us(1), 1), (_us(2), 2), (_us(5), 0), (b"", 0), (b"\1\2\3", 0)],
+)
+def test_a_priority_that_is_missing_or_unknown_is_medium(
+    field: int, given_priority: bytes | None, priority: int
+) -> None:
+    """What was asked for is done all the same (E-13; PS3.7 9.1.2 to 9.1.4)."""
+    values = {number: value for number, value in _store().items() if number != 0x0700}
+    values |= {0x0100: _us(field), 0x0600: b"VIEWER"}
+    if given_priority is not None:
+        values[0x0700] = given_priority
+    assert request_of(_read(values), 1, b"identifier").Priority == priority
+
+
+@pytest.mark.parametrize("element", [0x0000, 0x1031])
 def test_a_number_of_the_wrong_length_is_an_error(element: int) -> None:
     """It is a fault of the sender, and not one of this program."""
     values = _store(e0100=_us(0x0020)) | {element: b"\1\2\3"}

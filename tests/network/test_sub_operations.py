@@ -83,13 +83,13 @@ def test_the_final_status_follows_from_the_counters(
     assert _state(completed, failed, warning).final_status == status
 
 
-def test_a_cancel_is_final_only_if_something_remains() -> None:
-    """Cancelled behind the last instance, a retrieval ends as if it had not been (E-8, E-17)."""
+def test_what_was_cancelled_says_so() -> None:
+    """Also where the cancel came during the last instance, and nothing remains (E-8, E-9, E-17)."""
     state = _state(1, 0, 0, remaining=1)
     state.is_cancelled = True
     assert state.final_status is Status.CANCEL
     state.completed.append("2")
-    assert state.final_status is Status.SUCCESS
+    assert (state.final_status, state.remaining) == (Status.CANCEL, 0)
 
 
 def test_counts_are_logged_as_they_are() -> None:
@@ -507,6 +507,37 @@ def test_a_cancel_does_not_wait_for_a_destination_that_is_silent(
     assert time.monotonic() - started_at < LIMITS.negotiation_timeout_seconds / 2
 
 
+@pytest.mark.parametrize("associations", [1, 3])
+def test_what_is_in_flight_and_lost_after_a_cancel_has_failed(
+    place: Place, associations: int
+) -> None:
+    """It was started, so it does not remain; whether it arrived is unknown (E-9, E-11, E-17)."""
+    all_are_there, is_cancelled = threading.Barrier(associations), threading.Event()
+    place.is_cancelled = is_cancelled.is_set
+
+    def go(talk: Conversation, _: ReceivedStore) -> None:
+        all_are_there.wait(20)
+        is_cancelled.set()
+        talk.abort()
+
+    stored = place.keep_images(9)
+    with destination(script=Script(on_store=go)) as running:
+        state = place.move(_here(running.port, associations=associations), stored)
+    assert state.final_status is Status.CANCEL
+    assert state.counts == (9 - associations, 0, associations, 0)
+    assert set(state.failed) == set(running.received_uids)
+    assert [each.cause for each in place.failures()] == [FailureCause.LOST] * associations
+
+
+def test_nothing_is_reported_behind_a_cancel(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The final response says it (E-12)."""
+    monkeypatch.setattr(sub_operations, "_SHORTEST_PENDING_SECONDS", 0)
+    with destination() as running:
+        place.is_cancelled = lambda: len(running.received) >= 2
+        place.move(running.port, place.keep_images(5))
+    assert place.pending == [(5, 0, 0, 0), (4, 1, 0, 0)]
+
+
 # --- several lanes
 
 
@@ -663,10 +694,11 @@ class _Channel:
 def test_a_get_ends_with_its_association(
     place: Place, error: Exception, cause: FailureCause
 ) -> None:
-    """There is no other to go on with: what was not started is not tried (E-7, E-19)."""
+    """There is no other to go on with: what was not reached has failed (E-7, E-11)."""
     channel = _Channel(error, at=3)
     contexts = SendingContexts([PresentationContext(1, CTImageStorage, EXPLICIT, 0)])
     with place.record() as record:
         state = get(place.keep_images(6), channel, contexts, place.context(record))
-    assert (state.counts, channel.sent) == ((3, 2, 1, 0), 3)
-    assert [failure.cause for failure in place.failures()] == [cause]
+    assert (state.counts, channel.sent) == ((0, 2, 4, 0), 3)
+    causes = [failure.cause for failure in place.failures()]
+    assert sorted(causes) == sorted([cause, *[FailureCause.LOST] * 3])
