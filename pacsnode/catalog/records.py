@@ -174,6 +174,7 @@ class FailureCause(StrEnum):
     NO_ANSWER = "no answer"
     FILE = "file missing or unreadable"
     CONVERSION = "cannot be converted"
+    INTERNAL = "internal error"
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,6 +111,11 @@ def sub_operation_failed(sop_instance_uid: str, cause: str, reason: str) -> None
     _LOGGER.warning("C-STORE sub-operation %s failed: %s: %s", sop_instance_uid, cause, reason)
 
 
+def sub_operation_warned(sop_instance_uid: str, reason: str) -> None:
+    """An instance was taken with a reservation."""
+    _LOGGER.warning("C-STORE sub-operation %s: warning: %s", sop_instance_uid, reason)
+
+
 def failures_not_kept(reason: str) -> None:
     """The catalog could not take what has failed: it is in the log alone."""
     _LOGGER.warning("failed sub-operations are not kept for `pacsnode why`: %s", reason)
@@ -128,16 +133,17 @@ def destination_failed(destination: RemoteAE, reason: str) -> None:
 
 
 def retrieved(
-    service: str, destination: str, counts: str, status: int, duration_seconds: float
+    service: str, asked_for: str, destination: str, counts: str, duration_seconds: float, how: str
 ) -> None:
     """A C-MOVE or C-GET is over."""
     _LOGGER.info(
-        "%s to %s: %s, status 0x%04X, %.1f s",
+        "%s %s to %s: %s in %.1f s, %s",
         service,
+        asked_for,
         destination,
         counts,
-        status,
         duration_seconds,
+        how,
     )
 
 

@@ -59,6 +59,7 @@ from pacsnode.network.upper_layer import UpperLayer
 _LONGEST_IDENTIFIER_BYTES: Final = 1024 * 1024
 # A view of a fragment takes more memory than a tiny fragment.
 _MOST_PENDING_FRAGMENTS: Final = 256
+_MOST_MESSAGES_LOOKED_AT: Final = 16  # cancels that name nothing: what is served has to go on
 # How long a peer may take to close the connection, once all is said.
 _LINGER_SECONDS: Final = 2.0
 
@@ -276,8 +277,9 @@ class AcceptedAssociation(threading.Thread):
                 context_id, command_set = came or self._receive_command_set(is_within_message=True)
                 if command_set.command_field == C_CANCEL_RQ:
                     self._note_cancel(context_id, command_set)
+                    deadline.check()
                     continue
-                drop_data_set(self._upper_layer, context_id, command_set)
+                self._drop_data_set(context_id, command_set)
                 check_response(command_set, message_id, is_in_context=context_id == self._sent_in)
                 self._upper_layer.touch()
                 return command_set
@@ -290,6 +292,10 @@ class AcceptedAssociation(threading.Thread):
         self._look()
         return self._is_cancelled
 
+    def is_interrupted(self) -> bool:
+        """Tell, while a request is served, whether `end` was called: it has to end at once."""
+        return self._upper_layer.is_interrupted
+
     def is_lost(self) -> bool:
         """Tell, while a request is served, whether the peer was gone when `is_cancelled` looked."""
         return self._end is not None
@@ -301,7 +307,9 @@ class AcceptedAssociation(threading.Thread):
         """
         try:
             self._upper_layer.raise_if_interrupted()
-            while not self._is_over_or_told and self._upper_layer.has_pdu():
+            for _ in range(_MOST_MESSAGES_LOOKED_AT):
+                if self._is_over_or_told or not self._upper_layer.has_pdu():
+                    break
                 context_id, command_set = self._receive_command_set(is_within_message=True)
                 if command_set.command_field == C_CANCEL_RQ:
                     self._note_cancel(context_id, command_set)
@@ -475,12 +483,17 @@ class AcceptedAssociation(threading.Thread):
 
     def _serve_other(self, context: PresentationContext, command_set: CommandSet) -> None:
         """Serve a request that needs no data set, or is for no service of ours."""
-        drop_data_set(self._upper_layer, context.context_id, command_set)
+        self._drop_data_set(context.context_id, command_set)
         if command_set.is_response or command_set.command_field == C_CANCEL_RQ:
             return  # it belongs to nothing
         _ = command_set.message_id  # what has none cannot be answered
         request = request_of(command_set, context.context_id, b"")
         self._services.serve(self, context, request)
+
+    def _drop_data_set(self, context_id: int, command_set: CommandSet) -> None:
+        drop_data_set(
+            self._upper_layer, context_id, command_set, self._limits.dimse_timeout_seconds
+        )
 
     def _receive_command_set(self, *, is_within_message: bool) -> tuple[int, CommandSet]:
         """Return the presentation context of the next message, and its command set."""

@@ -19,6 +19,7 @@ from contextlib import ExitStack
 from typing import Any, Final
 
 from pacsnode.dicom.ae import RemoteAE, TlsFiles
+from pacsnode.network.transport import words_of
 
 _LOOK_SECONDS: Final = 0.5
 
@@ -53,7 +54,7 @@ def connect(
         try:
             connection = _connected(address, _Waiting(now + share, while_waiting))
         except OSError as reason:
-            error = RequestError(f"not reachable: {_words(reason)}")
+            error = RequestError(f"not reachable: {words_of(reason)}")
             continue
         if remote.tls is None:
             return connection
@@ -100,7 +101,7 @@ def _addresses(remote: RemoteAE, waiting: _Waiting) -> list[Address]:
     if not waiting.look(is_done.wait):
         raise RequestError("host name: the name server does not answer")
     if errors:
-        raise RequestError(f"host name: {_words(errors[0])}") from errors[0]
+        raise RequestError(f"host name: {words_of(errors[0])}") from errors[0]
     return found
 
 
@@ -144,7 +145,7 @@ def _secured(
             )
             is_secured = waiting.look(lambda seconds: _has_shaken_hands(secured, seconds))
         except (OSError, ValueError) as error:
-            raise RequestError(f"TLS: {_words(error)}") from error
+            raise RequestError(f"TLS: {words_of(error)}") from error
         if not is_secured:
             raise RequestError("TLS: no answer")
         stack.pop_all()  # it stays open
@@ -185,16 +186,3 @@ def _has_shaken_hands(connection: ssl.SSLSocket, seconds: float) -> bool:
         return True
     waiting_for.poll(seconds * 1000)
     return False
-
-
-def _words(error: Exception) -> str:
-    """Return what an error says."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not accepted: {error.verify_message}"
-    if isinstance(error, ssl.SSLError):
-        return (error.reason or str(error)).replace("_", " ").lower()
-    if isinstance(error, OSError):
-        return (error.strerror or type(error).__name__).lower()
-    if isinstance(error, UnicodeError):
-        return "it is none that may be looked up"
-    return str(error)

@@ -14,7 +14,7 @@ from pacsnode.dicom.uid import normalise_uid
 from pacsnode.network.associate import PresentationContext
 from pacsnode.network.association import AcceptedAssociation
 from pacsnode.network.command_set import Primitive, encode_find_response
-from pacsnode.network.sub_operations import SubOperations
+from pacsnode.network.retrieval import SubOperations
 
 _MAXIMUM_COUNT: Final = 0xFFFF  # the counters are US (rule E-20)
 

@@ -64,16 +64,28 @@ def receive_data_fragment(upper_layer: UpperLayer, context_id: int) -> Fragment:
     return fragment
 
 
-def drop_data_set(upper_layer: UpperLayer, context_id: int, command_set: CommandSet) -> None:
+def drop_data_set(
+    upper_layer: UpperLayer, context_id: int, command_set: CommandSet, timeout_seconds: float
+) -> None:
     """Read the data set of a message, if it has one, that nobody needs.
+
+    Args:
+        upper_layer: of the association.
+        context_id: of the message.
+        command_set: of the message.
+        timeout_seconds: within which all of it has to come.
 
     Raises:
         AssociationEnd: as for the command set.
     """
     is_last = not command_set.has_data_set
+    deadline = time.monotonic() + timeout_seconds
     while not is_last:
         is_last = receive_data_fragment(upper_layer, context_id).is_last
         upper_layer.rewind()
+        if not is_last and time.monotonic() > deadline:
+            reason = "a data set that nobody needs does not end"
+            raise AssociationEnd(reason, abort=Abort.BY_USER)
 
 
 class NoResponse(AssociationEnd):

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from pydicom.uid import UID
+
 from pacsnode.catalog.records import StoredInstance
 from pacsnode.dicom.ae import RemoteAE
 from pacsnode.dicom.transfer_syntax import (
@@ -109,23 +111,42 @@ class SendingContexts:
         self,
         contexts: Iterable[PresentationContext],
         transfer_syntaxes: frozenset[str] | None = None,
+        *,
+        to_requestor: bool = False,
     ) -> None:
         """Look through the answers to what was proposed.
 
         Args:
             contexts: all of an association; those that were refused are passed over.
             transfer_syntaxes: others are not to be used; None: all are.
+            to_requestor: they are sent to who requested the association; only in contexts in which
+                it is an SCP (rule E-39).
         """
         self._by_class: dict[str, dict[str, Choice]] = {}
+        self._why_not: dict[str, str] = {}
         for context in contexts:
             uid = context.transfer_syntax
-            if context.is_accepted and (transfer_syntaxes is None or uid in transfer_syntaxes):
+            if not context.is_accepted:
+                continue
+            if to_requestor and not context.is_requestor_scp:
+                reason = "the requestor does not propose to be an SCP of it"
+            elif transfer_syntaxes is not None and uid not in transfer_syntaxes:
+                reason = "only transfer syntaxes are accepted that are not in transfer_syntaxes"
+            else:
                 of_class = self._by_class.setdefault(context.abstract_syntax, {})
                 of_class.setdefault(uid, Choice(context.context_id, uid))
+                continue
+            self._why_not[context.abstract_syntax] = reason
 
-    def has_class(self, sop_class_uid: str) -> bool:
-        """Tell whether instances of a SOP class may be sent at all."""
-        return sop_class_uid in self._by_class
+    def why_not(self, sop_class_uid: str, stored_transfer_syntax_uid: str) -> str:
+        """Return why there is no choice for an instance."""
+        if sop_class_uid in self._by_class:
+            reason = "no uncompressed transfer syntax is accepted"
+            if stored_transfer_syntax_uid not in _NATIVE:
+                reason = f"{UID(stored_transfer_syntax_uid).name} is not accepted, and {reason}"
+        else:
+            reason = self._why_not.get(sop_class_uid, "no context is accepted")
+        return f"SOP class {UID(sop_class_uid).name}: {reason}"
 
     def choices(self, sop_class_uid: str, stored_transfer_syntax_uid: str) -> list[Choice]:
         """Return the contexts that an instance may be sent in, the best one first.

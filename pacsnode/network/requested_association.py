@@ -137,7 +137,9 @@ class RequestedAssociation:
         except AssociationEnd as end:
             if end.abort is not None:
                 self._upper_layer.send_abort(end.abort)
-            raise RequestError(f"association: {end.reason}") from end
+            is_other_protocol = end.abort is Abort.UNRECOGNISED_PDU
+            no_dicom = "it does not speak DICOM: " if is_other_protocol else ""
+            raise RequestError(f"{no_dicom}{end.reason}") from end
         except AssociateError as error:
             self._upper_layer.send_abort(Abort.INVALID_PARAMETER)
             raise RequestError(f"its answer to the association request: {error}") from error
@@ -183,7 +185,7 @@ class RequestedAssociation:
             is_within_message=True,
             timeout_seconds=self._dimse_timeout_seconds,
         )
-        drop_data_set(self._upper_layer, context_id, command_set)
+        drop_data_set(self._upper_layer, context_id, command_set, self._dimse_timeout_seconds)
         check_response(command_set, message_id, is_in_context=context_id == self._sent_in)
         return command_set
 

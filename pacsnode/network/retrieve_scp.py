@@ -15,9 +15,10 @@ from pacsnode.network.command_set import MoveOriginator, StoreOptions
 from pacsnode.network.exchange import Exchange
 from pacsnode.network.failure_record import FailureRecord
 from pacsnode.network.proposal import SendingContexts
-from pacsnode.network.sub_operations import RetrievalContext, SubOperations, describe, get, move
+from pacsnode.network.retrieval import RetrievalContext, SubOperations, describe
+from pacsnode.network.sub_operations import get, move
 from pacsnode.network.toolkit import AssociationLimits
-from pacsnode.services.retrieve import RetrieveRequest, plan_get, plan_move
+from pacsnode.services.retrieve import RetrievePlan, RetrieveRequest, plan_get, plan_move
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ class RetrieveScp:
                 self._own_ae_title(association.called_ae_title),
                 self._context(exchange, record, StoreOptions(message.Priority, originator)),
             )
-        _finish(exchange, destination.ae_title, state, started_at)
+        _finish(exchange, plan, destination.ae_title, state, started_at)
 
     def get(self, exchange: Exchange, request: RetrieveRequest) -> None:
         """Serve a C-GET request to its last response.
@@ -67,14 +68,14 @@ class RetrieveScp:
         """
         association = exchange.association
         plan = plan_get(request, self.catalog)
-        contexts = SendingContexts(cx for cx in association.contexts if cx.is_requestor_scp)
+        contexts = SendingContexts(association.contexts, to_requestor=True)
         with self._record(exchange, association.calling_ae_title) as record:
             started_at = time.monotonic()
             message = exchange.request
             options = StoreOptions(message.Priority, outstanding_message_id=message.MessageID)
             context = self._context(exchange, record, options)
             state = get(plan.instances, association, contexts, context)
-        _finish(exchange, association.calling_ae_title, state, started_at)
+        _finish(exchange, plan, association.calling_ae_title, state, started_at)
 
     def _record(self, exchange: Exchange, destination_ae_title: str) -> FailureRecord:
         return FailureRecord(
@@ -94,6 +95,7 @@ class RetrieveScp:
             options=options,
             record=record,
             is_cancelled=lambda: association.is_cancelled() or association.is_lost(),
+            is_interrupted=association.is_interrupted,
             report=exchange.respond_pending,
         )
 
@@ -106,14 +108,20 @@ class RetrieveScp:
 
 
 def _finish(
-    exchange: Exchange, destination_ae_title: str, state: SubOperations, started_at: float
+    exchange: Exchange,
+    plan: RetrievePlan,
+    destination_ae_title: str,
+    state: SubOperations,
+    started_at: float,
 ) -> None:
     """Send the final response, if the requestor is still there, and log what was done."""
     exchange.respond_retrieved(state)
+    how = f"status 0x{state.final_status:04X}"
     activity_log.retrieved(
         exchange.name,
+        plan.asked_for,
         destination_ae_title,
         describe(state),
-        state.final_status,
         time.monotonic() - started_at,
+        "requestor gone" if exchange.association.is_lost() else how,
     )

@@ -7,7 +7,7 @@ Source: PS3.4 B.2.2, C.4.2.2.2, C.4.3.2.2; PS3.7 9.1.1, 9.3.1; rules E-13 to E-1
 """
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -18,6 +18,7 @@ from pacsnode.conversion.errors import ConversionError
 from pacsnode.dicom.part10 import Part10Error
 from pacsnode.dicom.status import Status, is_warning
 from pacsnode.file_store import FileStore
+from pacsnode.network import activity_log
 from pacsnode.network.command_set import CommandSet, StoreOptions, encode_store_request
 from pacsnode.network.data_set_readers import ConvertedReader, StoredDataSet
 from pacsnode.network.message_sender import DataSetReader
@@ -77,6 +78,23 @@ class SendingBrokenOff(Exception):  # noqa: N818 - a state of the association
         self.failure = failure
 
 
+class Sender(Protocol):
+    """Whoever has instances sent."""
+
+    def wait(self) -> None:
+        """Do what is to be done meanwhile; called now and then while something is waited for.
+
+        What it raises ends the association.
+        """
+
+    def is_stopped(self) -> bool:
+        """Tell whether an instance that is not on its way need not be sent any more."""
+
+
+class NotBegun(Exception):  # noqa: N818 - nothing is wrong
+    """An instance was not sent: everything was stopped while it was converted."""
+
+
 class StoreScu:
     """Sends instances on one association; one thread uses it."""
 
@@ -88,7 +106,7 @@ class StoreScu:
         file_store: FileStore,
         converter: Converter,
         options: StoreOptions,
-        while_waiting: Callable[[], None],
+        sender: Sender,
     ) -> None:
         """Send on an association.
 
@@ -98,14 +116,14 @@ class StoreScu:
             file_store: where the files are.
             converter: for what is not taken as it is stored.
             options: of all requests.
-            while_waiting: called now and then while a response, or a conversion, is waited for.
+            sender: whoever has it sent.
         """
         self._channel = channel
         self._contexts = contexts
         self._file_store = file_store
         self._converter = converter
         self._options = options
-        self._while_waiting = while_waiting
+        self._sender = sender
         self._message_id = 0
 
     def send(self, instance: StoredInstance) -> int | Failure:
@@ -117,6 +135,7 @@ class StoreScu:
         Raises:
             AssociationEnd: the association is lost; whether the instance arrived is unknown.
             SendingBrokenOff: its file failed while it was sent.
+            NotBegun: everything was stopped before it was on its way.
 
         Source: rules E-11, E-16, E-33.
         """
@@ -151,9 +170,18 @@ class StoreScu:
                 instance.file.transfer_syntax_uid,
                 transfer_syntax_uid,
             )
-            while not wait([converted], timeout=_LOOK_SECONDS).done:
-                self._while_waiting()
+            try:
+                self._wait_for(converted)
+            except BaseException:
+                self._converter.cancel()
+                raise
         return converted.result()
+
+    def _wait_for(self, converted: Future[ConvertedDataSet]) -> None:
+        while not wait([converted], timeout=_LOOK_SECONDS).done:
+            self._sender.wait()
+            if self._sender.is_stopped():
+                raise NotBegun
 
     def _store(
         self, instance: StoredInstance, choice: Choice, data_set: DataSetReader
@@ -170,7 +198,8 @@ class StoreScu:
             raise SendingBrokenOff(failure) from error
         except OSError as error:
             raise SendingBrokenOff(file_failure(error)) from error
-        return _outcome(self._channel.receive_response(self._message_id, self._while_waiting))
+        response = self._channel.receive_response(self._message_id, self._sender.wait)
+        return _outcome(instance, response)
 
     def _next_message_id(self) -> int:
         """Return one that no request has that is not answered yet (rule E-15)."""
@@ -195,11 +224,7 @@ def choose(instance: StoredInstance, contexts: SendingContexts) -> Choice | Fail
             return choice
     if reason:
         return Failure(FailureCause.CONVERSION, reason)
-    if contexts.has_class(instance.sop_class_uid):
-        reason = f"no context was accepted that transfer syntax {stored} can be sent in"
-    else:
-        reason = f"no context was accepted for SOP class {instance.sop_class_uid}"
-    return Failure(FailureCause.NO_CONTEXT, reason)
+    return Failure(FailureCause.NO_CONTEXT, contexts.why_not(instance.sop_class_uid, stored))
 
 
 def file_failure(error: OSError | Part10Error) -> Failure:
@@ -208,11 +233,14 @@ def file_failure(error: OSError | Part10Error) -> Failure:
     return Failure(FailureCause.FILE, f"its file cannot be read: {reason}")
 
 
-def _outcome(response: CommandSet) -> int | Failure:
+def _outcome(instance: StoredInstance, response: CommandSet) -> int | Failure:
     """Return what a response says (rule E-16)."""
     status = response.status
-    if status == Status.SUCCESS or is_warning(status):
+    if status == Status.SUCCESS:
         return status
     comment = response.error_comment
     reason = f"status 0x{status:04X}" + (f" {comment}" if comment else "")
+    if is_warning(status):
+        activity_log.sub_operation_warned(instance.sop_instance_uid, reason)
+        return status
     return Failure(FailureCause.REFUSED, reason, status)

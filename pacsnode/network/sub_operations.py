@@ -15,101 +15,37 @@ Source: PS3.4 C.4.2, C.4.3; rules E-2, E-5 to E-21, E-32.
 """
 
 import contextvars
-import time
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from contextlib import suppress
 from typing import Final
 
 from pacsnode.catalog.records import FailureCause, StoredInstance
 from pacsnode.conversion.converter import Converter
 from pacsnode.dicom.ae import RemoteAE
-from pacsnode.dicom.status import Status
-from pacsnode.file_store import FileStore
 from pacsnode.network import activity_log
-from pacsnode.network.association_end import AssociationEnd
-from pacsnode.network.command_set import StoreOptions
+from pacsnode.network.association_end import Abort, AssociationEnd
 from pacsnode.network.connecting import RequestError
-from pacsnode.network.failure_record import FailureRecord
-from pacsnode.network.messages import NoResponse
 from pacsnode.network.proposal import Batch, SendingContexts, batches
 from pacsnode.network.requested_association import RequestedAssociation
-from pacsnode.network.store_scu import Failure, SendingBrokenOff, StoreChannel, StoreScu
-from pacsnode.network.toolkit import AssociationLimits
+from pacsnode.network.retrieval import (
+    Queue,
+    Retrieval,
+    RetrievalContext,
+    SubOperations,
+    lost,
+)
+from pacsnode.network.store_scu import (
+    Failure,
+    NotBegun,
+    SendingBrokenOff,
+    StoreChannel,
+    StoreScu,
+)
 
-_SHORTEST_PENDING_SECONDS: Final = 1.0
-# At least every five seconds (rule E-12), and who waits looks every second at most.
-_LONGEST_PENDING_SECONDS: Final = 4.0
 _MOST_ASSOCIATIONS_LOST: Final = 2  # a lost one is requested again once (rule E-19)
 _LOOK_SECONDS: Final = 0.5
-_BROKEN_OFF: Final = "aborted, as the file of the instance before could not be read to its end"
-
-
-@dataclass(slots=True)
-class SubOperations:
-    """What has become of the instances of a retrieval; each is in one list at most.
-
-    Attributes:
-        total: how many there are.
-        completed: SOP Instance UIDs that the destination took.
-        failed: that it did not take, or that could not be sent.
-        warning: that it took with a reservation.
-        is_cancelled: a C-CANCEL has come, or the requestor has gone.
-    """
-
-    total: int
-    completed: list[str] = field(default_factory=list)
-    failed: list[str] = field(default_factory=list)
-    warning: list[str] = field(default_factory=list)
-    is_cancelled: bool = False
-
-    @property
-    def remaining(self) -> int:
-        """How many are in no list: not started, or on their way."""
-        return self.counts[0]
-
-    @property
-    def counts(self) -> tuple[int, int, int, int]:
-        """Remaining, completed, failed, warning: as many as there are."""
-        completed, failed, warning = len(self.completed), len(self.failed), len(self.warning)
-        # Other threads add to the lists: each is looked at once, so that the sum is right (E-9).
-        return self.total - completed - failed - warning, completed, failed, warning
-
-    @property
-    def final_status(self) -> Status:
-        """The status of the final response.
-
-        Source: PS3.4 table C.4-2; rule E-8.
-        """
-        if self.is_cancelled:
-            return Status.CANCEL
-        if not self.failed and not self.warning:
-            return Status.SUCCESS
-        if self.failed and not self.completed and not self.warning:
-            return Status.SUB_OPERATIONS_FAILED
-        return Status.SUB_OPERATIONS_COMPLETE_WITH_FAILURES
-
-
-@dataclass(frozen=True, slots=True)
-class RetrievalContext:
-    """What the sub-operations of one retrieval need from the outside.
-
-    Attributes:
-        file_store: where the files are.
-        limits: of associations with a destination.
-        options: of all C-STORE requests.
-        record: where failures are kept.
-        is_cancelled: tells whether to stop; asked by the thread that serves the retrieval.
-        report: is told of the counters, for a Pending response; by the same thread.
-    """
-
-    file_store: FileStore
-    limits: AssociationLimits
-    options: StoreOptions
-    record: FailureRecord
-    is_cancelled: Callable[[], bool]
-    report: Callable[[SubOperations], None]
+_INTERRUPTED: Final = "interrupted: this node, or this command, ends"
 
 
 def move(
@@ -131,7 +67,7 @@ def move(
 
     Source: PS3.4 C.4.2.3.1.
     """
-    retrieval = _Retrieval(instances, context)
+    retrieval = Retrieval(instances, context)
     for batch in batches(instances, destination):
         if retrieval.is_stopped():
             break
@@ -157,118 +93,48 @@ def get(
 
     Source: PS3.4 C.4.3.3.1.
     """
-    retrieval = _Retrieval(instances, context)
-    queue = _Queue(instances)
+    retrieval = Retrieval(instances, context)
+    queue = Queue(instances)
     with Converter(context.file_store.scratch_folder) as converter:
-        scu = retrieval.store_scu(channel, contexts, converter, retrieval.wait)
+        scu = retrieval.store_scu(channel, contexts, converter, retrieval)
         while not retrieval.is_stopped() and (instance := queue.take()) is not None:
             try:
-                retrieval.count(instance, scu.send(instance))
+                _send(retrieval, scu, instance)
             except AssociationEnd as end:
-                retrieval.count(instance, _lost(end))
-                retrieval.count_all(queue, _lost(end))
-            except SendingBrokenOff as broken_off:
-                retrieval.count(instance, broken_off.failure)
-                retrieval.count_all(queue, Failure(FailureCause.LOST, _BROKEN_OFF))
-            retrieval.pend(_SHORTEST_PENDING_SECONDS)
+                retrieval.count(instance, lost(end))
+                retrieval.count_all(queue, lost(end))
+            except SendingBrokenOff:
+                pass  # if the association cannot be used any more, the next instance tells
+            retrieval.pend()
     return retrieval.state
 
 
-class _Queue:
-    """The instances of a batch that are not sent yet; shared by its lanes."""
+def _send(retrieval: Retrieval, scu: StoreScu, instance: StoredInstance) -> None:
+    """Send an instance, and count it.
 
-    def __init__(self, instances: Iterable[StoredInstance]) -> None:
-        self._instances = deque(instances)
-        self._put_back: dict[str, Failure] = {}
-
-    def take(self) -> StoredInstance | None:
-        """Return the next instance; None if there is none."""
-        try:
-            return self._instances.popleft()
-        except IndexError:
-            return None
-
-    def put_back(self, instance: StoredInstance, failure: Failure) -> bool:
-        """Have an instance sent once more, after all others; not a third time.
-
-        Args:
-            instance: what was on its way.
-            failure: what became of it.
-        """
-        if instance.sop_instance_uid in self._put_back:
-            return False
-        self._put_back[instance.sop_instance_uid] = failure
-        self._instances.append(instance)
-        return True
-
-    def failure_of(self, instance: StoredInstance) -> Failure | None:
-        """Return what an instance that was put back has failed for; None for any other."""
-        return self._put_back.get(instance.sop_instance_uid)
-
-    def __len__(self) -> int:
-        return len(self._instances)
+    Raises:
+        AssociationEnd: the association is lost; the instance is not counted.
+        SendingBrokenOff: the association is to be given up; the instance is counted.
+    """
+    try:
+        retrieval.count(instance, scu.send(instance))
+    except NotBegun:
+        pass  # it remains
+    except AssociationEnd:
+        raise
+    except SendingBrokenOff as broken_off:
+        retrieval.count(instance, broken_off.failure)
+        raise
+    except Exception as error:
+        failure = _fault(f"C-STORE sub-operation {instance.sop_instance_uid}")
+        retrieval.count(instance, failure)
+        raise SendingBrokenOff(failure) from error
 
 
-class _Retrieval:
-    """One retrieval at work: its lists, its Pending responses, its end."""
-
-    def __init__(self, instances: Sequence[StoredInstance], context: RetrievalContext) -> None:
-        self.context = context
-        self.state = SubOperations(total=len(instances))
-        self._last_pending_at = time.monotonic()
-        if instances:
-            context.report(self.state)
-
-    def store_scu(
-        self,
-        channel: StoreChannel,
-        contexts: SendingContexts,
-        converter: Converter,
-        while_waiting: Callable[[], None],
-    ) -> StoreScu:
-        """Return what sends on an association."""
-        return StoreScu(
-            channel,
-            contexts,
-            file_store=self.context.file_store,
-            converter=converter,
-            options=self.context.options,
-            while_waiting=while_waiting,
-        )
-
-    def count(self, instance: StoredInstance, outcome: int | Failure) -> None:
-        """Put an instance into its list; called by any lane."""
-        uid = instance.sop_instance_uid
-        if isinstance(outcome, Failure):
-            self.state.failed.append(uid)
-            self.context.record.add(uid, outcome)
-        elif outcome:
-            self.state.warning.append(uid)
-        else:
-            self.state.completed.append(uid)
-
-    def count_all(self, queue: _Queue, failure: Failure) -> None:
-        """Put all that a queue has into the list of what has failed."""
-        while (instance := queue.take()) is not None:
-            self.count(instance, failure)
-
-    def pend(self, after_seconds: float) -> None:
-        """Send a Pending response if the last one is that long ago (rule E-12)."""
-        now = time.monotonic()
-        is_due = now - self._last_pending_at >= after_seconds and self.state.remaining
-        if is_due and not self.is_stopped():
-            self.context.report(self.state)
-            self._last_pending_at = now
-
-    def wait(self) -> None:
-        """Do what is to be done while a peer keeps us waiting."""
-        self.pend(_LONGEST_PENDING_SECONDS)
-        self.is_stopped()
-
-    def is_stopped(self) -> bool:
-        """Tell whether nothing more is to be sent; asks, so only for the serving thread."""
-        self.state.is_cancelled = self.state.is_cancelled or self.context.is_cancelled()
-        return self.state.is_cancelled
+def _fault(request: str) -> Failure:
+    """Log a fault of ours, within its handler, and return the failure that it is."""
+    activity_log.failed_unexpectedly(request)
+    return Failure(FailureCause.INTERNAL, "a fault of this node: see its log")
 
 
 class _NotNeeded(Exception):  # noqa: N818 - nothing is wrong
@@ -276,133 +142,165 @@ class _NotNeeded(Exception):  # noqa: N818 - nothing is wrong
 
 
 class _Destination:
-    """A batch on its way to a destination."""
+    """A batch on its way to a destination.
+
+    Attributes:
+        retrieval: that it belongs to.
+        queue: what is not sent yet.
+        failure: what is said of all that no lane can send.
+    """
 
     def __init__(
         self,
-        retrieval: _Retrieval,
+        retrieval: Retrieval,
         batch: Batch,
-        destination: RemoteAE,
+        remote: RemoteAE,
         calling_ae_title: str,
     ) -> None:
-        self._retrieval = retrieval
+        self.retrieval = retrieval
+        self.queue = Queue(batch.instances)
+        self.failure = Failure(FailureCause.NO_ASSOCIATION, "no association")
+        self.remote = remote
         self._batch = batch
-        self._destination = destination
         self._calling_ae_title = calling_ae_title
-        self._queue = _Queue(batch.instances)
-        self._failure = Failure(FailureCause.NO_ASSOCIATION, "no association")
 
     def send(self) -> None:
         """Send all of it; what no lane could send is failed.
 
         Once cancelled, only what was on its way has failed: the others were not started (E-11).
         """
-        further = min(self._destination.associations, len(self._batch.instances)) - 1
+        further = min(self.remote.associations, len(self._batch.instances)) - 1
         if not further:
-            self._run_lane(is_serving=True)
+            _Lane(self, is_serving=True).run()
         else:
             self._run_lanes(further)
-        while (instance := self._queue.take()) is not None:
-            is_stopped = self._retrieval.is_stopped()
-            failure = self._queue.failure_of(instance) if is_stopped else self._failure
+        while (instance := self.queue.take()) is not None:
+            is_stopped = self.retrieval.is_stopped()
+            failure = self.queue.failure_of(instance) if is_stopped else self.failure
             if failure is not None:
-                self._retrieval.count(instance, failure)
-            self._retrieval.pend(_SHORTEST_PENDING_SECONDS)
+                self.retrieval.count(instance, failure)
+            self.retrieval.pend()
 
     def _run_lanes(self, further: int) -> None:
         """Run a lane here, and others in threads of their own."""
         with ThreadPoolExecutor(further, "sub-operations") as executor:
-            lanes: list[Future[None]] = [
-                executor.submit(contextvars.copy_context().run, self._run_lane, is_serving=False)
-                for _ in range(further)
-            ]
+            lanes: list[Future[None]] = []
+            with suppress(RuntimeError):  # if there is no thread for a lane, there are fewer
+                for _ in range(further):
+                    lane = _Lane(self, is_serving=False)
+                    lanes.append(executor.submit(contextvars.copy_context().run, lane.run))
             try:
-                self._run_lane(is_serving=True)
+                _Lane(self, is_serving=True).run()
                 while wait(lanes, timeout=_LOOK_SECONDS).not_done:
-                    self._retrieval.wait()
-                    self._retrieval.pend(_SHORTEST_PENDING_SECONDS)
+                    self.retrieval.wait()
+                    self.retrieval.pend()
             except BaseException:
-                self._retrieval.state.is_cancelled = True  # else the others would go on to the end
+                self.retrieval.state.is_cancelled = True  # else the others would go on to the end
                 raise
-        for lane in lanes:
-            lane.result()
+        for running in lanes:
+            running.result()
 
-    def _run_lane(self, *, is_serving: bool) -> None:
+    def associate(self, while_waiting: Callable[[], None]) -> RequestedAssociation:
+        """Request an association for the batch.
+
+        Raises:
+            RequestError: it was not accepted.
+        """
+        return RequestedAssociation(
+            self.remote,
+            self._batch.contexts,
+            calling_ae_title=self._calling_ae_title,
+            limits=self.retrieval.context.limits,
+            while_waiting=while_waiting,
+        )
+
+
+class _Lane:
+    """Takes instances of a batch and sends them, on one association at a time."""
+
+    def __init__(self, destination: _Destination, *, is_serving: bool) -> None:
+        self._destination = destination
+        self._retrieval = destination.retrieval
+        self._queue = destination.queue
+        self._is_serving = is_serving
+        self._is_associated = False
+        limits = destination.retrieval.context.limits
+        # For what is on its way after a cancel: as long as for an answer.
+        self._patience_seconds = (
+            destination.remote.dimse_timeout_seconds or limits.dimse_timeout_seconds
+        )
+
+    def run(self) -> None:
         """Send what the queue has, until it is empty, or the destination was lost twice."""
-        lost = 0
+        losses: list[str] = []
         with Converter(self._retrieval.context.file_store.scratch_folder) as converter:
-            while lost < _MOST_ASSOCIATIONS_LOST and self._queue and not self._is_over(is_serving):
+            while len(losses) < _MOST_ASSOCIATIONS_LOST and self._is_needed():
                 try:
-                    self._run_association(converter, is_serving=is_serving)
+                    self._run_association(converter)
                 except _NotNeeded:
                     return
                 except RequestError as error:
-                    self._fail(Failure(FailureCause.NO_ASSOCIATION, str(error)))
+                    self._give_up(losses, str(error))
                     return
                 except AssociationEnd as end:
-                    self._fail(_lost(end))
-                    lost += 1
+                    self._destination.failure = failure = lost(end)
+                    losses.append(failure.reason)
+                    activity_log.destination_failed(self._destination.remote, failure.reason)
                 except SendingBrokenOff:
                     pass  # for a fault of ours: the destination is there as before
+                except Exception:  # noqa: BLE001 - what is left has failed then, and is counted
+                    title = self._destination.remote.ae_title
+                    self._destination.failure = _fault(f"association with {title}")
+                    return
 
-    def _fail(self, failure: Failure) -> None:
-        """Take note of why a lane has ended: that is what is said of all that are left."""
-        self._failure = failure
-        activity_log.destination_failed(self._destination, failure.reason)
+    def _give_up(self, losses: Sequence[str], reason: str) -> None:
+        """Take note of why an association does not come about, perhaps after another was lost."""
+        activity_log.destination_failed(self._destination.remote, reason)
+        failure = Failure(FailureCause.NO_ASSOCIATION, reason)
+        if losses:
+            failure = Failure(FailureCause.LOST, f"{losses[-1]}; then {reason}")
+        self._destination.failure = failure
 
-    def _run_association(self, converter: Converter, *, is_serving: bool) -> None:
+    def _run_association(self, converter: Converter) -> None:
         """Send on one association until the queue is empty."""
-        wait_a_little = self._retrieval.wait if is_serving else _do_nothing
-        is_requested = False
+        self._is_associated = False
+        with self._destination.associate(self.wait) as association:
+            self._is_associated = True
+            contexts = SendingContexts(
+                association.contexts, self._destination.remote.transfer_syntaxes
+            )
+            scu = self._retrieval.store_scu(association, contexts, converter, self)
+            while not self.is_stopped() and (instance := self._queue.take()) is not None:
+                try:
+                    _send(self._retrieval, scu, instance)
+                except AssociationEnd as end:
+                    if not self._queue.put_back(instance, lost(end)):
+                        self._retrieval.count(instance, lost(end))
+                    raise
+                if self._is_serving:
+                    self._retrieval.pend()
 
-        def while_waiting() -> None:
-            wait_a_little()
-            if not is_requested and (self._is_over(is_serving) or not self._queue):
-                raise _NotNeeded
+    def wait(self) -> None:
+        """Serve the requestor meanwhile, if that is ours to do; see whether to break off.
 
-        with RequestedAssociation(
-            self._destination,
-            self._batch.contexts,
-            calling_ae_title=self._calling_ae_title,
-            limits=self._retrieval.context.limits,
-            while_waiting=while_waiting,
-        ) as association:
-            is_requested = True
-            contexts = SendingContexts(association.contexts, self._destination.transfer_syntaxes)
-            scu = self._retrieval.store_scu(association, contexts, converter, while_waiting)
-            while not self._is_over(is_serving) and (instance := self._queue.take()) is not None:
-                self._send(scu, instance)
-                if is_serving:
-                    self._retrieval.pend(_SHORTEST_PENDING_SECONDS)
+        Raises:
+            AssociationEnd: it is.
+            _NotNeeded: there is no association yet, and nothing to send on it any more.
+        """
+        if self._is_serving:
+            self._retrieval.wait()
+        if self._retrieval.is_interrupted:
+            raise AssociationEnd(_INTERRUPTED, abort=Abort.BY_USER)
+        if self._retrieval.seconds_since_stop() > self._patience_seconds:
+            raise AssociationEnd("cancelled, and what is on its way does not get there")
+        if not self._is_associated and not self._is_needed():
+            raise _NotNeeded
 
-    def _send(self, scu: StoreScu, instance: StoredInstance) -> None:
-        try:
-            outcome = scu.send(instance)
-        except AssociationEnd as end:
-            if not self._queue.put_back(instance, _lost(end)):
-                self._retrieval.count(instance, _lost(end))
-            raise
-        except SendingBrokenOff as broken_off:
-            self._retrieval.count(instance, broken_off.failure)
-            raise
-        self._retrieval.count(instance, outcome)
+    def _is_needed(self) -> bool:
+        return bool(self._queue) and not self.is_stopped()
 
-    def _is_over(self, is_serving: bool) -> bool:  # noqa: FBT001
-        return self._retrieval.is_stopped() if is_serving else self._retrieval.state.is_cancelled
-
-
-def _lost(end: AssociationEnd) -> Failure:
-    """Return what an instance on its way has failed for."""
-    if isinstance(end, NoResponse):
-        return Failure(FailureCause.NO_ANSWER, end.reason)
-    return Failure(FailureCause.LOST, end.reason or "it has released the association")
-
-
-def _do_nothing() -> None:
-    """Wait, in a thread that has nothing else to do."""
-
-
-def describe(state: SubOperations) -> str:
-    """Return the counts as they stand in a log line."""
-    remaining, completed, failed, warning = state.counts
-    return f"{completed} completed, {failed} failed, {warning} warning, {remaining} not started"
+    def is_stopped(self) -> bool:
+        """Tell whether nothing more is to be sent."""
+        if self._is_serving:
+            return self._retrieval.is_stopped()
+        return self._retrieval.state.is_cancelled

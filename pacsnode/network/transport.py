@@ -121,6 +121,11 @@ class Transport:
             # Not the TLS layer's own method, which would take the TLS layer off.
             socket.socket.shutdown(self._connection, socket.SHUT_RD)
 
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether `interrupt` was called."""
+        return self._interruption is not None
+
     def raise_if_interrupted(self) -> None:
         """Raise what `interrupt` was given, if it was called.
 
@@ -197,7 +202,22 @@ class Transport:
 
 def connection_lost(error: OSError) -> AssociationEnd:
     """Return the end that an error of the network is."""
-    return AssociationEnd(f"connection lost: {error.strerror or type(error).__name__}")
+    tls = "TLS: " if isinstance(error, ssl.SSLError) else ""
+    return AssociationEnd(f"connection lost: {tls}{words_of(error)}")
+
+
+def words_of(error: Exception) -> str:
+    """Return what an error of the network, of a name server or of TLS says, for a line in a log."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not accepted: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        # Without what names a line of Python's own source.
+        return (error.reason or str(error).partition(" (_ssl")[0]).replace("_", " ").lower()
+    if isinstance(error, OSError):
+        return (error.strerror or type(error).__name__).lower()
+    if isinstance(error, UnicodeError):
+        return "it is none that may be looked up"
+    return str(error)
 
 
 def wait(possible: select.poll, deadline: float) -> None:

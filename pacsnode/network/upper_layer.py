@@ -146,7 +146,7 @@ class UpperLayer(MessageSender):
         )
         kind, length = self._receive_pdu_header(limit)
         if kind == ABORT:
-            raise AssociationEnd("it has aborted")
+            raise AssociationEnd("it has aborted the association request")
         if kind not in {ASSOCIATE_AC, ASSOCIATE_RJ}:
             reason = f"it answers with a PDU of type {kind:02X}H"
             raise AssociationEnd(reason, abort=Abort.UNEXPECTED_PDU)
@@ -172,15 +172,16 @@ class UpperLayer(MessageSender):
         limit = _Limit(deadline, "no answer to the release", Abort.BY_USER)
         self._receive_content(self._pdu_left_bytes, limit)
         self._pdv_left_bytes, self._pdu_left_bytes = -1, 0
-        while True:
+        while time.monotonic() < deadline:
             kind, length = self._receive_pdu_header(limit)
             self._receive_content(length, limit)
             if kind == RELEASE_RP:
                 return
             if kind == ABORT:
-                raise AssociationEnd("the peer has aborted it")
+                raise AssociationEnd("the peer has aborted the association")
             if kind == RELEASE_RQ:
                 self.send_release_response()
+        raise AssociationEnd(limit.reason, abort=limit.abort)
 
     def _receive_content(self, length: int, limit: _Limit) -> bytes:
         """Return what a PDU has behind its header."""
@@ -290,7 +291,7 @@ class UpperLayer(MessageSender):
         elif kind == RELEASE_RQ:
             raise AssociationEnd("", is_released=True)
         elif kind == ABORT:
-            raise AssociationEnd("the peer has aborted it")
+            raise AssociationEnd("the peer has aborted the association")
         else:
             raise AssociationEnd(
                 f"a PDU of type {kind:02X}H has no place here", abort=Abort.UNEXPECTED_PDU

@@ -19,6 +19,7 @@ from pacsnode.dicom.information_model import InformationModel, Level
 from pacsnode.dicom.query import Retrieval
 from pacsnode.dicom.status import DimseFailure, Status
 from pacsnode.dicom.transfer_syntax import Encoding
+from pacsnode.dicom.uid import is_valid_uid
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +44,11 @@ class RetrievePlan:
     """What is to be sent.
 
     Attributes:
-        level: of the request.
+        asked_for: model, level and UIDs of the request, in words; no Patient ID.
         instances: in this order, each once; none if nothing was found.
     """
 
-    level: Level
+    asked_for: str
     instances: tuple[StoredInstance, ...]
 
 
@@ -76,7 +77,7 @@ def plan_move(
     if destination is None:
         comment = _unknown_destination(move_destination, remote_aes)
         raise DimseFailure(Status.MOVE_DESTINATION_UNKNOWN, comment)
-    return destination, _plan(retrieval, catalog)
+    return destination, _plan(request.model, retrieval, catalog)
 
 
 def plan_get(request: RetrieveRequest, catalog: Catalog) -> RetrievePlan:
@@ -87,7 +88,7 @@ def plan_get(request: RetrieveRequest, catalog: Catalog) -> RetrievePlan:
 
     Source: PS3.4 C.4.3.3.1; rules E-3, E-6.
     """
-    return _plan(_retrieval(request), catalog)
+    return _plan(request.model, _retrieval(request), catalog)
 
 
 def _retrieval(request: RetrieveRequest) -> Retrieval:
@@ -96,12 +97,22 @@ def _retrieval(request: RetrieveRequest) -> Retrieval:
     )
 
 
-def _plan(retrieval: Retrieval, catalog: Catalog) -> RetrievePlan:
+def _plan(model: InformationModel, retrieval: Retrieval, catalog: Catalog) -> RetrievePlan:
     try:
         instances = catalog.locate(retrieval)
     except CatalogError as error:
         raise DimseFailure(Status.CANNOT_COUNT_MATCHES, "the catalog failed") from error
-    return RetrievePlan(retrieval.level, tuple(instances))
+    return RetrievePlan(f"{model.name} {_asked_for(retrieval)}", tuple(instances))
+
+
+def _asked_for(retrieval: Retrieval) -> str:
+    """Return level and unique keys as they stand in a line of the log."""
+    level = retrieval.level
+    if level is Level.PATIENT:
+        return level.name
+    first, *others = (uid if is_valid_uid(uid) else "?" for uid in retrieval.unique_keys[level])
+    more = f" and {len(others)} more" if others else ""
+    return f"{level.name} {first}{more}"
 
 
 def _unknown_destination(move_destination: str, remote_aes: Mapping[str, RemoteAE]) -> str:

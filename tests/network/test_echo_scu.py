@@ -73,7 +73,7 @@ def test_the_status_is_told(status: int, reason: str) -> None:
     ("content", "reason"),
     [
         (hostile.pdu(hostile.RELEASE_RQ, bytes(4)), "it has released the association"),
-        (hostile.pdu(hostile.ABORT, bytes(4)), "the peer has aborted it"),
+        (hostile.pdu(hostile.ABORT, bytes(4)), "the peer has aborted the association"),
         (b"", "the peer has closed the connection"),
     ],
 )

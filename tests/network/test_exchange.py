@@ -11,7 +11,7 @@ from pynetdicom.dimse_primitives import C_GET, C_MOVE
 
 from pacsnode.network.associate import PresentationContext
 from pacsnode.network.exchange import Exchange
-from pacsnode.network.sub_operations import SubOperations
+from pacsnode.network.retrieval import SubOperations
 from pacsnode.network.toolkit import configure_pynetdicom
 
 IMPLICIT, EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"

@@ -5,7 +5,7 @@ from threading import Event
 
 import pytest
 
-from pacsnode.network.sub_operations import _Retrieval
+from pacsnode.network.retrieval import Retrieval
 from tests.support.instances import ct_data_set, encoded
 from tests.support.server import running_server
 from tests.support.wire import (
@@ -47,14 +47,14 @@ def test_a_response_that_comes_while_a_cancel_is_looked_for_is_not_lost(
 ) -> None:
     """What is behind a wait for a slow requestor is its response, not a new request (E-17)."""
     is_waiting, is_answered = Event(), Event()
-    wait = _Retrieval.wait
+    wait = Retrieval.wait
 
-    def wait_for_the_answer(retrieval: _Retrieval) -> None:
+    def wait_for_the_answer(retrieval: Retrieval) -> None:
         is_waiting.set()
         assert is_answered.wait(_SECONDS)
         wait(retrieval)
 
-    monkeypatch.setattr(_Retrieval, "wait", wait_for_the_answer)
+    monkeypatch.setattr(Retrieval, "wait", wait_for_the_answer)
     instance = encoded(ct_data_set())
     study = identifier_of("STUDY", StudyInstanceUID=instance.study_instance_uid)
     with running_server(tmp_path) as running:

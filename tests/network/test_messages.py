@@ -94,9 +94,19 @@ def test_a_data_set_is_dropped_to_its_end() -> None:
     )
     pdvs = [hostile.pdv(5, 0, bytes(1_000)), hostile.pdv(5, _LAST, bytes(1_000))]
     with _receiving(*pdvs, hostile.pdv(5, _COMMAND | _LAST, _ECHO)) as layer:
-        drop_data_set(layer, 5, command)
-        drop_data_set(layer, 5, read_command_set(_ECHO))
+        drop_data_set(layer, 5, command, 20)
+        drop_data_set(layer, 5, read_command_set(_ECHO), 20)
         assert _receive(layer)[1].message_id == 7
+
+
+def test_a_data_set_that_does_not_end_is_not_read_for_ever() -> None:
+    """However fast it comes: whoever waits for what is behind it has a limit (H-17)."""
+    command = read_command_set(
+        hostile.encoded_command(hostile.echo_elements(7) | {0x0800: b"\x01\0"})
+    )
+    pdvs = [hostile.pdv(5, 0, bytes(100))] * 100
+    with _receiving(*pdvs) as layer, pytest.raises(AssociationEnd, match="does not end"):
+        drop_data_set(layer, 5, command, 0)
 
 
 @pytest.mark.parametrize(

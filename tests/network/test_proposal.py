@@ -142,11 +142,42 @@ def test_what_was_refused_or_is_not_wanted_is_not_used() -> None:
     """A refused context, another class, a syntax that the configuration leaves out (E-31)."""
     refused = PresentationContext(1, "1.1", EXPLICIT, 4)
     contexts = SendingContexts([refused, *_accepted(IMPLICIT, sop_class="1.2")])
-    assert not contexts.has_class("1.1")
     assert contexts.choices("1.1", EXPLICIT) == []
-    assert contexts.has_class("1.2")
     allowed = SendingContexts(_accepted(IMPLICIT, EXPLICIT), frozenset({EXPLICIT}))
     assert allowed.choices("1.1", IMPLICIT) == [Choice(3, EXPLICIT)]
+
+
+@pytest.mark.parametrize(
+    ("contexts", "stored", "reason"),
+    [
+        (SendingContexts([]), EXPLICIT, "no context is accepted"),
+        (
+            SendingContexts([PresentationContext(1, "1.1", EXPLICIT, 4)]),
+            EXPLICIT,
+            "no context is accepted",
+        ),
+        (
+            SendingContexts(_accepted(JPEG)),
+            RLE,
+            "RLE Lossless is not accepted, and no uncompressed transfer syntax is accepted",
+        ),
+        (SendingContexts(_accepted(JPEG)), EXPLICIT, "no uncompressed transfer syntax is accepted"),
+        (
+            SendingContexts(_accepted(IMPLICIT), frozenset({JPEG})),
+            EXPLICIT,
+            "only transfer syntaxes are accepted that are not in transfer_syntaxes",
+        ),
+        (
+            SendingContexts(_accepted(EXPLICIT), to_requestor=True),
+            EXPLICIT,
+            "the requestor does not propose to be an SCP of it",
+        ),
+    ],
+)
+def test_why_there_is_no_choice(contexts: SendingContexts, stored: str, reason: str) -> None:
+    """In words that tell whose setting it is (E-11, E-31, E-39)."""
+    assert contexts.choices("1.1", stored) == []
+    assert contexts.why_not("1.1", stored) == f"SOP class 1.1: {reason}"
 
 
 def test_of_two_contexts_alike_the_first_is_used() -> None:

@@ -3,6 +3,7 @@
 import socket
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
@@ -115,19 +116,19 @@ def _say_and_hear_abort(content: bytes, source: int, reason: int) -> Part:
             _say(hostile.pdu(hostile.ASSOCIATE_RJ, bytes((0, 2, 3, 2)))),
             "association rejected for now: local limit exceeded (2, 3, 2)",
         ),
-        (_say(hostile.pdu(hostile.ABORT, bytes(4))), "association: it has aborted"),
-        (_say(b""), "association: the peer has closed the connection"),
+        (_say(hostile.pdu(hostile.ABORT, bytes(4))), "it has aborted the association request"),
+        (_say(b""), "the peer has closed the connection"),
         (
             _say_and_hear_abort(hostile.pdu(hostile.RELEASE_RQ, bytes(4)), 2, 2),
-            "association: it answers with a PDU of type 05H",
+            "it answers with a PDU of type 05H",
         ),
         (
             _say_and_hear_abort(b"HTTP/1.1 400 Bad Request\r\n", 2, 1),
-            "association: 48H is no PDU type",
+            "it does not speak DICOM: 48H is no PDU type",
         ),
         (
             _say_and_hear_abort(hostile.pdu(hostile.ASSOCIATE_AC, length=1_000_000), 2, 6),
-            "association: its answer says that it has 1000000 bytes",
+            "its answer says that it has 1000000 bytes",
         ),
         (
             _say_and_hear_abort(hostile.pdu(hostile.ASSOCIATE_AC, bytes(20)), 2, 6),
@@ -155,7 +156,7 @@ def test_a_peer_that_does_not_answer_is_given_up_in_time(monkeypatch: pytest.Mon
     told: list[int] = []
     with peer(_wait_for_abort) as port, pytest.raises(RequestError) as refused:
         _request(port, while_waiting=lambda: told.append(1), negotiation_timeout_seconds=0.2)
-    assert str(refused.value) == "association: no answer in 0.2 s"
+    assert str(refused.value) == "no answer in 0.2 s"
     assert len(told) > 2
 
 
@@ -346,6 +347,25 @@ def test_what_comes_after_a_release_request_is_dropped() -> None:
 
     with peer(part) as port, _request(port):
         pass
+
+
+def test_a_peer_that_goes_on_talking_does_not_keep_the_release_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However much it says: the limit is one for all of it (PS3.8 9.2.3, Sta7)."""
+    monkeypatch.setattr(requested_association, "_LONGEST_RELEASE_SECONDS", 0.3)
+
+    def part(connection: socket.socket) -> None:
+        accept(connection)
+        assert next_pdu(connection) == (hostile.RELEASE_RQ, bytes(4))
+        with suppress(OSError):
+            while True:
+                connection.sendall(hostile.message(1, _ECHO) * 100)
+
+    started_at = time.monotonic()
+    with peer(part) as port, _request(port):
+        pass
+    assert time.monotonic() - started_at < 10
 
 
 def test_a_release_that_is_not_answered_is_not_waited_for_long(

@@ -120,6 +120,32 @@ def test_a_requestor_that_releases_ends_its_move(tmp_path: Path) -> None:
     assert len(archive.destination.received) < 5
 
 
+def test_cancels_that_name_nothing_do_not_stop_a_move(tmp_path: Path) -> None:
+    """However many come: what is served goes on between them (E-17, H-18)."""
+    is_over = threading.Event()
+    with _archive(tmp_path) as archive, _moving(archive) as association:
+        context_id = next(
+            number
+            for number, context in association.contexts.items()
+            if context.abstract_syntax == STUDY_ROOT_MOVE
+        )
+
+        def flood() -> None:
+            while not is_over.is_set():
+                association.send_cancel(context_id, 999)
+
+        responses = archive.move(association)
+        flooding = threading.Thread(target=flood)
+        flooding.start()
+        archive.may_answer.set()
+        try:
+            *_, final = responses
+        finally:
+            is_over.set()
+            flooding.join()
+    assert (final.status, final.counters) == (0x0000, (None, 5, 0, 0))
+
+
 def test_a_move_that_runs_is_not_ended_by_a_node_that_drains(tmp_path: Path) -> None:
     """It has the time that the node has: whatever it waits for, it is at work (H-3)."""
     with _archive(tmp_path) as archive, _moving(archive) as association:

@@ -1,6 +1,7 @@
 """Role selection on the wire: what is answered, and what may then be sent in which direction."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,34 @@ def test_an_instance_is_not_taken_from_who_only_takes_some(server: RunningServer
             "no such operation in this context",
         )
         assert association.c_echo() == 0x0000
+
+
+@pytest.mark.parametrize("proposed", [(0, 1), (1, 1)])
+def test_an_unknown_class_may_be_sent_to_whoever_takes_it(
+    server: RunningServer, proposed: tuple[int, int]
+) -> None:
+    """It may have come on an association that said what it is; none is taken here (E-40, H-31)."""
+    instance = replace(encoded(ct_data_set()), sop_class_uid="1.2.826.0.1.3680043.9.3811.77")
+    contexts = [*storage_contexts([instance]), ProposedContext(VERIFICATION)]
+    roles = {instance.sop_class_uid: proposed}
+    with _associated(server, roles, *contexts) as association:
+        assert [context.result for context in association.contexts.values()] == [0, 0]
+        assert association.roles == {instance.sop_class_uid: (0, 1)}
+        assert association.c_store(instance).status == 0x0211
+        assert association.c_echo() == 0x0000
+
+
+@pytest.mark.parametrize(
+    "sop_class_uid", ["1.2.840.10008.3.1.2.3.3", "1.2.840.10008.5.1.4.38.1", "1.2.840.10008.1.1.9"]
+)
+def test_a_class_of_another_service_is_sent_to_nobody(
+    server: RunningServer, sop_class_uid: str
+) -> None:
+    """Whatever the role; one that the Standard may get some day could be storage (E-40, H-34)."""
+    roles = {sop_class_uid: (0, 1)}
+    with _associated(server, roles, ProposedContext(sop_class_uid)) as association:
+        is_known = sop_class_uid != "1.2.840.10008.1.1.9"
+        assert association.contexts[1].result == (3 if is_known else 0)
 
 
 def test_with_both_roles_instances_go_both_ways(tmp_path: Path) -> None:

@@ -15,16 +15,18 @@ from hypothesis import strategies as st
 from pydicom.uid import BasicTextSRStorage, CTImageStorage
 from pynetdicom.sop_class import _STORAGE_CLASSES
 
-from pacsnode.catalog.records import FailureCause
+from pacsnode.catalog.records import FailureCause, StoredInstance
 from pacsnode.dicom.ae import RemoteAE
 from pacsnode.dicom.status import Status
-from pacsnode.network import messages, sub_operations, transport
+from pacsnode.network import messages, store_scu, sub_operations, transport
+from pacsnode.network import retrieval as room
 from pacsnode.network.associate import PresentationContext
 from pacsnode.network.association_end import AssociationEnd
 from pacsnode.network.command_set import CommandSet
 from pacsnode.network.proposal import SendingContexts
-from pacsnode.network.store_scu import StoreScu
-from pacsnode.network.sub_operations import SubOperations, describe, get
+from pacsnode.network.retrieval import SubOperations, describe
+from pacsnode.network.store_scu import Failure, StoreScu
+from pacsnode.network.sub_operations import get
 from pacsnode.network.upper_layer import UpperLayer
 from tests.support import retrieval
 from tests.support.conversation import Conversation
@@ -46,9 +48,9 @@ def place(tmp_path: Path) -> Iterator[Place]:
 
 @pytest.fixture
 def _looking_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (messages, sub_operations, transport):
+    for module in (messages, store_scu, sub_operations, transport):
         monkeypatch.setattr(module, "_LOOK_SECONDS", 0.02)
-    monkeypatch.setattr(sub_operations, "_LONGEST_PENDING_SECONDS", 0.05)
+    monkeypatch.setattr(room, "_LONGEST_PENDING_SECONDS", 0.05)
 
 
 def _here(port: int, **settings: int) -> RemoteAE:
@@ -345,7 +347,7 @@ def test_a_second_loss_fails_the_rest(place: Place) -> None:
     assert (state.counts, running.associations) == ((0, 2, 4, 0), 2)
     assert len(running.received) == 4
     assert {(failure.cause, failure.reason) for failure in place.failures()} == {
-        (FailureCause.LOST, "the peer has aborted it")
+        (FailureCause.LOST, "the peer has aborted the association")
     }
 
 
@@ -391,7 +393,7 @@ def test_pending_tells_the_counters_as_they_are(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One at the start, one after each but the last; the four always sum up (E-9, E-12)."""
-    monkeypatch.setattr(sub_operations, "_SHORTEST_PENDING_SECONDS", 0)
+    monkeypatch.setattr(room, "_SHORTEST_PENDING_SECONDS", 0)
     statuses = iter([0x0000, 0xA700, 0xB000])
     with destination(status_of=lambda _: next(statuses)) as running:
         place.move(running.port, place.keep_images(3))
@@ -410,7 +412,7 @@ def test_pending_is_sent_while_many_are_failed(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a destination out of reach was to get may be much to write down (E-12)."""
-    monkeypatch.setattr(sub_operations, "_SHORTEST_PENDING_SECONDS", 0)
+    monkeypatch.setattr(room, "_SHORTEST_PENDING_SECONDS", 0)
     place.move(free_port(), place.keep_images(3))
     assert place.pending == [(3, 0, 0, 0), (2, 0, 1, 0), (1, 0, 2, 0)]
 
@@ -531,7 +533,7 @@ def test_what_is_in_flight_and_lost_after_a_cancel_has_failed(
 
 def test_nothing_is_reported_behind_a_cancel(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """The final response says it (E-12)."""
-    monkeypatch.setattr(sub_operations, "_SHORTEST_PENDING_SECONDS", 0)
+    monkeypatch.setattr(room, "_SHORTEST_PENDING_SECONDS", 0)
     with destination() as running:
         place.is_cancelled = lambda: len(running.received) >= 2
         place.move(running.port, place.keep_images(5))
@@ -638,21 +640,105 @@ def test_a_cancel_stops_all_lanes(place: Place) -> None:
     assert sum(state.counts) == 500
 
 
-def test_a_fault_in_the_serving_lane_stops_the_others(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("associations", [1, 3])
+def test_a_fault_of_ours_costs_one_instance(
+    place: Place,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    associations: int,
 ) -> None:
-    """Nobody goes on sending for a retrieval that has failed."""
-    send, main = StoreScu.send, threading.get_ident()
+    """It is logged with its traceback and counted; the others arrive (E-9, E-11)."""
+    stored = place.keep_images(12)
+    send, unlucky = StoreScu.send, {stored[3], stored[11]}
 
-    def fail(scu: StoreScu, instance: object) -> object:
-        if threading.get_ident() == main:
+    def fail(scu: StoreScu, instance: StoredInstance) -> int | Failure:
+        if instance in unlucky:
             raise ZeroDivisionError
-        return send(scu, instance)  # type: ignore[arg-type]
+        return send(scu, instance)
 
     monkeypatch.setattr(StoreScu, "send", fail)
-    with destination() as running, pytest.raises(ZeroDivisionError):
-        place.move(_here(running.port, associations=2), place.keep_images(500))
-    assert len(running.received) < 250
+    with destination() as running:
+        state = place.move(_here(running.port, associations=associations), stored)
+    assert state.counts == (0, 10, 2, 0)
+    assert set(state.failed) == {each.sop_instance_uid for each in unlucky}
+    assert {each.cause for each in place.failures()} == {FailureCause.INTERNAL}
+    faults = [record for record in caplog.records if record.exc_info]
+    assert len(faults) == 2
+
+
+@pytest.mark.parametrize("associations", [1, 3])
+def test_a_fault_before_there_is_an_association_is_counted(
+    place: Place, monkeypatch: pytest.MonkeyPatch, associations: int
+) -> None:
+    """No instance is forgotten for it, whichever lane it ends."""
+    monkeypatch.setattr(sub_operations, "RequestedAssociation", None)
+    state = place.move(_here(1, associations=associations), place.keep_images(5))
+    assert state.counts == (0, 0, 5, 0)
+    assert {each.cause for each in place.failures()} == {FailureCause.INTERNAL}
+
+
+def test_without_threads_there_are_fewer_lanes(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the system has no thread for is sent by the others."""
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with destination() as running:
+        start = threading.Thread.start
+        monkeypatch.setattr(
+            threading.Thread,
+            "start",
+            lambda thread: (refuse if "sub-operations" in thread.name else start)(thread),
+        )
+        state = place.move(_here(running.port, associations=3), place.keep_images(7))
+    assert state.counts == (0, 7, 0, 0)
+
+
+# --- an end at once
+
+
+@pytest.mark.usefixtures("_looking_often")
+@pytest.mark.parametrize("associations", [1, 3])
+def test_an_interrupt_does_not_wait_for_what_is_on_its_way(place: Place, associations: int) -> None:
+    """A node that ends is not kept by a destination; what was on its way has failed (E-11)."""
+    are_there, is_over = threading.Barrier(associations + 1), threading.Event()
+    place.is_cancelled = place.is_interrupted = is_over.is_set
+
+    def say_nothing(talk: Conversation, _: ReceivedStore) -> None:
+        are_there.wait(20)
+        talk.ignore()
+
+    def interrupt() -> None:
+        are_there.wait(20)
+        is_over.set()
+
+    threading.Thread(target=interrupt).start()
+    started_at = time.monotonic()
+    with destination(script=Script(on_store=say_nothing)) as running:
+        remote = _here(running.port, associations=associations)
+        state = place.move(remote, place.keep_images(9))
+    assert state.counts == (9 - associations, 0, associations, 0)
+    assert {each.cause for each in place.failures()} == {FailureCause.LOST}
+    assert time.monotonic() - started_at < LIMITS.dimse_timeout_seconds / 2
+
+
+@pytest.mark.usefixtures("_looking_often")
+def test_a_cancel_does_not_wait_for_ever_for_a_slow_destination(place: Place) -> None:
+    """What is on its way may take as long as an answer; then it has failed (E-17)."""
+    place.is_cancelled = lambda: True
+    large = encoded(ct_data_set(rows=2048, columns=2048))
+    stored = place.keep(large)
+    started_at = time.monotonic()
+    slow = Script(receive_buffer_bytes=4096, pace=lambda: time.sleep(0.05))
+    is_begun = threading.Event()
+    place.is_cancelled = is_begun.is_set
+    slow = replace(slow, on_command=lambda _: is_begun.set())
+    with destination(script=slow) as running:
+        state = place.move(_here(running.port, dimse_timeout_seconds=1), stored)
+    assert (state.final_status, state.counts) == (Status.CANCEL, (0, 0, 1, 0))
+    assert time.monotonic() - started_at < 15
 
 
 def test_the_lines_of_all_lanes_have_the_label_of_the_association(
@@ -676,6 +762,8 @@ class _Channel:
         self.error, self.at, self.sent = error, at, 0
 
     def send_instance(self, *_: object) -> None:
+        if self.sent == self.at:
+            raise AssociationEnd("lost")
         self.sent += 1
         if self.sent == self.at:
             raise self.error
@@ -687,7 +775,7 @@ class _Channel:
 @pytest.mark.parametrize(
     ("error", "cause"),
     [
-        (AssociationEnd("the peer has aborted it"), FailureCause.LOST),
+        (AssociationEnd("the peer has aborted the association"), FailureCause.LOST),
         (OSError(5, "Input/output error"), FailureCause.FILE),
     ],
 )

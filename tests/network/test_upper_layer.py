@@ -407,7 +407,7 @@ def test_an_abort_of_the_peer_ends_the_association(tcp: Link) -> None:
     ended = _end_of_message(tcp)
     assert (ended.is_released, ended.reason, ended.abort) == (
         False,
-        "the peer has aborted it",
+        "the peer has aborted the association",
         None,
     )
 
@@ -426,7 +426,7 @@ def test_a_connection_that_is_reset_ends_the_association(tcp: Link) -> None:
     tcp.peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     tcp.peer.close()
     ended = _end_of_message(tcp)
-    assert (ended.reason, ended.abort) == ("connection lost: Connection reset by peer", None)
+    assert (ended.reason, ended.abort) == ("connection lost: connection reset by peer", None)
 
 
 # --- how long

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pacsnode.dicom.ae import RemoteAE
-from pacsnode.dicom.information_model import PATIENT_ROOT, STUDY_ROOT, Level
+from pacsnode.dicom.information_model import PATIENT_ROOT, STUDY_ROOT
 from pacsnode.dicom.status import DimseFailure
 from pacsnode.dicom.transfer_syntax import encoding_of
 from pacsnode.services.keep import Keeper
@@ -50,7 +50,8 @@ def test_a_study_means_all_of_its_instances(keeper: Keeper) -> None:
     for instance in (first, second, encoded(ct_data_set())):
         send(instance, keeper)
     destination, plan = _plan(keeper, _identifier(first.study_instance_uid))
-    assert (destination, plan.level) == (_VIEWER, Level.STUDY)
+    assert destination is _VIEWER
+    assert plan.asked_for == f"Study Root STUDY {first.study_instance_uid}"
     planned = {instance.sop_instance_uid for instance in plan.instances}
     assert planned == {first.sop_instance_uid, second.sop_instance_uid}
     assert len(plan.instances) == 2
@@ -67,7 +68,31 @@ def test_a_list_is_moved_once_each_and_unknown_uids_are_no_failure(keeper: Keepe
 
 def test_nothing_to_move_is_a_plan(keeper: Keeper) -> None:
     """No match is no failure (E-3)."""
-    assert _plan(keeper, _identifier("1.2.3")) == (_VIEWER, RetrievePlan(Level.STUDY, ()))
+    plan = RetrievePlan("Study Root STUDY 1.2.3", ())
+    assert _plan(keeper, _identifier("1.2.3")) == (_VIEWER, plan)
+
+
+@pytest.mark.parametrize(
+    ("uids", "words"),
+    [
+        (("1.2.3", "1.2.4", "1.2.5"), "Study Root STUDY 1.2.3 and 2 more"),
+        (("Emma",), "Study Root STUDY ?"),
+    ],
+)
+def test_what_was_asked_for_can_stand_in_a_log(
+    keeper: Keeper, uids: tuple[str, ...], words: str
+) -> None:
+    """UIDs only: whatever else stands in their place may be about a patient."""
+    _, plan = _plan(keeper, _identifier(*uids))
+    assert plan.asked_for == words
+
+
+def test_a_patient_is_not_named(keeper: Keeper) -> None:
+    """Neither by name nor by number."""
+    level = b"\x08\x00\x52\x00\x08\x00\x00\x00PATIENT "
+    identifier = level + b"\x10\x00\x20\x00\x04\x00\x00\x004711"
+    plan = plan_get(RetrieveRequest(PATIENT_ROOT, identifier, _IMPLICIT), keeper.catalog)
+    assert plan.asked_for == "Patient Root PATIENT"
 
 
 @pytest.mark.parametrize("title", ["VIEWER", " VIEWER  ", "VIEWER\0"])

@@ -11,7 +11,8 @@ from pacsnode.dicom.ae import RemoteAE
 from pacsnode.file_store import FileStore
 from pacsnode.network.command_set import MoveOriginator, StoreOptions
 from pacsnode.network.failure_record import FailureRecord
-from pacsnode.network.sub_operations import RetrievalContext, SubOperations, move
+from pacsnode.network.retrieval import RetrievalContext, SubOperations
+from pacsnode.network.sub_operations import move
 from tests.support.instances import Instance, ct_data_set, encoded, new_uid, write_instance
 from tests.support.server import LIMITS
 
@@ -25,6 +26,7 @@ class Place:
     Attributes:
         pending: the counters of the Pending responses sent so far.
         is_cancelled: tells whether the requestor has cancelled.
+        is_interrupted: tells whether it has to end at once.
         on_pending: called after each Pending response.
     """
 
@@ -32,6 +34,7 @@ class Place:
     catalog: Catalog
     pending: list[Counts] = field(default_factory=list)
     is_cancelled: Callable[[], bool] = lambda: False
+    is_interrupted: Callable[[], bool] = lambda: False
     on_pending: Callable[[], None] = lambda: None
     priority: int = 0
 
@@ -78,6 +81,7 @@ class Place:
             options=StoreOptions(self.priority, MoveOriginator("WORKSTATION", 77)),
             record=record,
             is_cancelled=self.is_cancelled,
+            is_interrupted=self.is_interrupted,
             report=self._report,
         )
 
