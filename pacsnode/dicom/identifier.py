@@ -261,7 +261,9 @@ def _check_upper_unique_keys(
         values = _unique_key_values(upper, elements, character_sets)
         if may_miss and not values:
             continue
-        if len(values) != 1 or has_wild_card(values[0]):
+        if not values:
+            raise _refused(UNIQUE_KEY[upper], f"is needed at level {level.name}")
+        if len(values) > 1 or has_wild_card(values[0]):
             raise _refused(UNIQUE_KEY[upper], f"takes one value at level {level.name}")
 
 

@@ -330,7 +330,7 @@ def test_an_identifier_that_cannot_be_decoded_is_refused(
         (
             {"QueryRetrieveLevel": "SERIES", "SeriesInstanceUID": ""},
             (0x0020, 0x000D),
-            "(0020,000D) StudyInstanceUID takes one value at level SERIES",
+            "(0020,000D) StudyInstanceUID is needed at level SERIES",
         ),
         (
             {"QueryRetrieveLevel": "STUDY", "StudyDate": "2020*"},
