@@ -6,12 +6,23 @@ of a gigabyte would count as its memory.
 
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Final, Protocol
 
 from pacsnode.conversion.errors import ConversionError
 
 _BYTES_IN_MEMORY: Final = 4 * 1024 * 1024
+_CHECKED_LENGTH_BYTES: Final = 64 * 1024 * 1024  # written between two looks at the free space
+
+
+def always_space() -> str:
+    """Return an empty reason: nothing is against taking more space."""
+    return ""
+
+
+def always_go_on() -> None:
+    """Let whatever is at work go on."""
 
 
 class ByteSource(Protocol):
@@ -64,21 +75,77 @@ class FileSource:
         return b"".join(pieces)
 
 
+class WatchedSource:
+    """Bytes of another source, for as long as whoever reads them may go on."""
+
+    def __init__(self, source: ByteSource, check: Callable[[], None]) -> None:
+        """Read nothing yet.
+
+        Args:
+            source: of the bytes.
+            check: called before each read; raises what ends it.
+        """
+        self._source = source
+        self._check = check
+
+    @property
+    def length(self) -> int:
+        """The number of bytes of the other source."""
+        return self._source.length
+
+    def read(self, position: int, length: int) -> bytes:
+        """Return bytes of the other source; raises what it raises, and what the check does."""
+        self._check()
+        return self._source.read(position, length)
+
+
+class Section:
+    """Some bytes of another source, as a source of their own."""
+
+    def __init__(self, source: ByteSource, start: int, length: int) -> None:
+        self._source = source
+        self._start = start
+        self._length = length
+
+    @property
+    def length(self) -> int:
+        """The number of bytes of the section."""
+        return self._length
+
+    def read(self, position: int, length: int) -> bytes:
+        """Return bytes of the section; raises what the other source does."""
+        wanted = max(min(length, self._length - position), 0)
+        return self._source.read(self._start + position, wanted)
+
+
 class Scratch:
     """Bytes put aside: in memory while they are few, else in a file that has no name.
 
     The file goes with the last process that has it open, whatever ends that process.
     """
 
-    def __init__(self, folder: Path, bytes_in_memory: int = _BYTES_IN_MEMORY) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        bytes_in_memory: int = _BYTES_IN_MEMORY,
+        *,
+        why_no_space: Callable[[], str] = always_space,
+        check: Callable[[], None] = always_go_on,
+    ) -> None:
         """Begin with none.
 
         Args:
             folder: for the file, if one is needed.
             bytes_in_memory: at most; the rest goes to the file.
+            why_no_space: asked before the first byte goes to the file, and before each further 64
+                MiB do; says why they may not, or nothing.
+            check: called before each `write`; raises what ends it.
         """
         self._folder = folder
         self._bytes_in_memory = bytes_in_memory
+        self._why_no_space = why_no_space
+        self._check = check
+        self._allowed_bytes_in_file = 0
         self._file: IO[bytes] | None = None
         self._bytes_in_file = 0
         self._tail = bytearray()
@@ -94,6 +161,7 @@ class Scratch:
         Raises:
             ConversionError: the file cannot be made or written; the disk is full, say.
         """
+        self._check()
         position = self.length
         if len(self._tail) + len(data) > self._bytes_in_memory:
             self._move_to_file()
@@ -132,9 +200,17 @@ class Scratch:
 
     def _move_to_file(self) -> None:
         if self._tail:
+            self._check_space(self._bytes_in_file + len(self._tail))
             self._write_to_file(self._bytes_in_file, self._tail)
             self._bytes_in_file += len(self._tail)
             self._tail = bytearray()
+
+    def _check_space(self, bytes_in_file: int) -> None:
+        if bytes_in_file <= self._allowed_bytes_in_file:
+            return
+        if reason := self._why_no_space():
+            raise ConversionError(f"the scratch folder: {reason}")
+        self._allowed_bytes_in_file = bytes_in_file + _CHECKED_LENGTH_BYTES
 
     def _write_to_file(self, position: int, data: bytes | bytearray) -> None:
         try:

@@ -7,6 +7,7 @@ Source: PS3.5 A; rules E-33 to E-36.
 """
 
 import os
+import threading
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -15,12 +16,18 @@ from pathlib import Path
 from typing import Final, Self
 
 from pacsnode.conversion.assembly import Assembly
-from pacsnode.conversion.byte_source import ByteSource, FileSource, Scratch
+from pacsnode.conversion.byte_source import (
+    ByteSource,
+    FileSource,
+    Scratch,
+    WatchedSource,
+    always_space,
+)
 from pacsnode.conversion.codecs import NATIVE_TRANSFER_SYNTAXES, why_not_convertible
 from pacsnode.conversion.decoder import Decoder
 from pacsnode.conversion.decompression import Decompression
 from pacsnode.conversion.element_reader import ElementReader, walk_over
-from pacsnode.conversion.errors import ConversionError
+from pacsnode.conversion.errors import ConversionError, ConversionGivenUpError
 from pacsnode.conversion.recoder import Recoder
 from pacsnode.dicom.deflate import DEFLATED_STEP_LENGTH, DeflateError, inflated_parts
 from pacsnode.dicom.transfer_syntax import Encoding, encoding_of
@@ -59,13 +66,17 @@ class ConvertedDataSet:
 
 
 class Converter:
-    """Converts data sets; used by one thread. Keeps the process that decodes until it is closed."""
+    """Converts data sets; used by one thread, but for `cancel`.
+
+    Keeps the process that decodes until it is closed.
+    """
 
     def __init__(
         self,
         scratch_folder: Path,
         decoder: Decoder | None = None,
         frame_seconds: int = _FRAME_SECONDS,
+        why_no_space: Callable[[], str] = always_space,
     ) -> None:
         """Start nothing yet.
 
@@ -73,16 +84,28 @@ class Converter:
             scratch_folder: for what is too large for memory; nothing stays there.
             decoder: of frames; None: the one of this room.
             frame_seconds: how long decoding one frame may take, at least 1.
+            why_no_space: asked by the thread that converts before the scratch folder is used, and
+                before each further 64 MiB; says why no more may be used, or nothing.
         """
         self._scratch_folder = scratch_folder
         self._decoder = decoder or Decoder()
         self._frame_seconds = frame_seconds
+        self._why_no_space = why_no_space
+        self._is_given_up = threading.Event()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._decoder.close()
+
+    def cancel(self) -> None:
+        """Have the conversion at work given up, and each one after it; any thread may ask.
+
+        It ends within a second, and the process that decodes for it. A result that is there
+        already can still be read.
+        """
+        self._is_given_up.set()
 
     def convert(
         self,
@@ -102,11 +125,13 @@ class Converter:
             target_transfer_syntax_uid: of the result; a native one.
 
         Raises:
+            ConversionGivenUpError: `cancel` was called.
             ConversionError: it cannot be converted.
             OSError: the file cannot be read.
 
         Source: rules E-33 to E-36.
         """
+        self._check_not_given_up()
         reason = why_not_convertible(source_transfer_syntax_uid, target_transfer_syntax_uid)
         if reason:
             raise ConversionError(reason)
@@ -114,47 +139,61 @@ class Converter:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             resources.callback(os.close, descriptor)
             source = FileSource(descriptor, data_set_offset)
-            new_scratch = partial(_new_scratch, self._scratch_folder, resources)
+            new_scratch = partial(self._new_scratch, resources)
             decompression = None
             if source_transfer_syntax_uid not in NATIVE_TRANSFER_SYNTAXES:
                 decompression = Decompression(
-                    source_transfer_syntax_uid, self._decoder, new_scratch, self._frame_seconds
+                    source_transfer_syntax_uid,
+                    self._decoder,
+                    new_scratch(),
+                    self._frame_seconds,
+                    self._check_not_given_up,
                 )
             encodings = (
                 encoding_of(source_transfer_syntax_uid),
                 encoding_of(target_transfer_syntax_uid),
             )
-            assembly = _recoded(source, encodings, new_scratch, decompression)
+            assembly = self._recoded(source, encodings, new_scratch, decompression)
             if assembly.length % 2:
                 raise ConversionError(ODD_LENGTH)
             return ConvertedDataSet(assembly, resources.pop_all())
 
+    def _recoded(
+        self,
+        source: ByteSource,
+        encodings: tuple[Encoding, Encoding],
+        new_scratch: Callable[[], Scratch],
+        decompression: Decompression | None,
+    ) -> Assembly:
+        """Return a data set of the first encoding in the second one."""
+        old, new = encodings
+        if old.is_deflated:
+            source = _inflated(self._watched(source), new_scratch())
+        # What the result is read from later on is not watched: it outlives the conversion.
+        reader = ElementReader(self._watched(source), old)
+        assembly = Assembly(new_scratch())
+        is_even = new.is_deflated or source.length % 2 == 0
+        if decompression is None and _element_headers(old) == _element_headers(new) and is_even:
+            # Only deflated or inflated. The walk sees whether it is whole.
+            walk_over(reader)
+            assembly.copy(source, 0, source.length)
+        else:
+            Recoder(reader, source, new, assembly, decompression).write()
+        return _deflated(assembly, new_scratch) if new.is_deflated else assembly
 
-def _new_scratch(folder: Path, resources: ExitStack) -> Scratch:
-    scratch = Scratch(folder)
-    resources.callback(scratch.close)
-    return scratch
+    def _watched(self, source: ByteSource) -> WatchedSource:
+        return WatchedSource(source, self._check_not_given_up)
 
+    def _new_scratch(self, resources: ExitStack) -> Scratch:
+        scratch = Scratch(
+            self._scratch_folder, why_no_space=self._why_no_space, check=self._check_not_given_up
+        )
+        resources.callback(scratch.close)
+        return scratch
 
-def _recoded(
-    source: ByteSource,
-    encodings: tuple[Encoding, Encoding],
-    new_scratch: Callable[[], Scratch],
-    decompression: Decompression | None,
-) -> Assembly:
-    """Return a data set of the first encoding in the second one."""
-    old, new = encodings
-    if old.is_deflated:
-        source = _inflated(source, new_scratch())
-    assembly = Assembly(new_scratch())
-    is_even = new.is_deflated or source.length % 2 == 0
-    if decompression is None and _element_headers(old) == _element_headers(new) and is_even:
-        # Only deflated or inflated. The walk sees whether it is whole.
-        walk_over(ElementReader(source, old))
-        assembly.copy(source, 0, source.length)
-    else:
-        Recoder(source, encodings, assembly, decompression).write()
-    return _deflated(assembly, new_scratch) if new.is_deflated else assembly
+    def _check_not_given_up(self) -> None:
+        if self._is_given_up.is_set():
+            raise ConversionGivenUpError
 
 
 def _element_headers(encoding: Encoding) -> tuple[bool, bool]:

@@ -10,11 +10,11 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import IO, Final, Self
 
-from pacsnode.conversion.byte_source import Scratch
+from pacsnode.conversion.byte_source import Scratch, always_go_on
 from pacsnode.conversion.decoder_messages import (
     LENGTHS,
     FrameAnswer,
@@ -28,6 +28,7 @@ DECODING_COMMAND: Final = (sys.executable, "-P", "-m", "pacsnode.conversion.deco
 _PIECE_LENGTH: Final = 64 * 1024
 _LONGEST_HEAD: Final = 4096
 _END_TIMEOUT_SECONDS: Final = 5
+_LOOK_SECONDS: Final = 0.1  # how soon a wait notices that it is to be given up
 # Threads of a numerical library, which nobody uses here, would reserve memory for each core.
 _ENVIRONMENT: Final = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
@@ -44,6 +45,7 @@ class Decoder:
         self._command = command
         self._process: subprocess.Popen[bytes] | None = None
         self._deadline = 0.0
+        self._check: Callable[[], None] = always_go_on
 
     def __enter__(self) -> Self:
         return self
@@ -57,7 +59,12 @@ class Decoder:
         return None if self._process is None else self._process.pid
 
     def decode(
-        self, request: FrameRequest, encoded: Iterable[bytes], length: int, pixels: Scratch
+        self,
+        request: FrameRequest,
+        encoded: Iterable[bytes],
+        length: int,
+        pixels: Scratch,
+        check: Callable[[], None] = always_go_on,
     ) -> FrameAnswer:
         """Decode a frame.
 
@@ -66,11 +73,14 @@ class Decoder:
             encoded: the frame, in pieces.
             length: of the frame, in bytes.
             pixels: the native frame is added to it.
+            check: called some ten times a second; what it raises ends the decoding and the process.
 
         Raises:
             ConversionError: it cannot be decoded, or put aside.
             OSError: the file of the frame cannot be read.
         """
+        check()
+        self._check = check
         # A little later than the process itself gives up.
         self._deadline = time.monotonic() + request.time_limit_seconds + 1
         is_answered = False
@@ -170,7 +180,12 @@ class Decoder:
         """Wait until something can be written or read, or the other end is gone."""
         poll = select.poll()
         poll.register(pipe, event)
-        while not poll.poll(max(self._deadline - time.monotonic(), 0) * 1000):
+        while True:
+            # Here, by the thread that owns the process: nobody else ends it, so none is missed.
+            self._check()
+            seconds_left = max(self._deadline - time.monotonic(), 0)
+            if poll.poll(min(seconds_left, _LOOK_SECONDS) * 1000):
+                return
             if time.monotonic() >= self._deadline:
                 raise TimeoutError
 

@@ -7,7 +7,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, islice
 from typing import Final
 
 from pacsnode.conversion.byte_source import ByteSource
@@ -22,7 +22,18 @@ _STARTS: Final = (b"\xff\xd8\xff", b"\xff\x4f\xff\x51")
 _LONGEST_START: Final = 4
 _ITEM_HEADER_LENGTH: Final = 8
 _MOST_FRAGMENTS: Final = 4 * 1024 * 1024
+_PIECE_LENGTH: Final = 256 * 1024
+_DAMAGED: Final = "the fragments of the pixels are damaged"
 _DO_NOT_FIT: Final = "the pixels do not have as many frames as Number of Frames says"
+
+
+@dataclass(frozen=True, slots=True)
+class _OffsetTable:
+    """Where an offset table is, and the type code of its entries for `array`."""
+
+    start: int
+    length: int
+    type_code: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,23 +72,25 @@ def encapsulated_frames(span: Span, number_of_frames: int) -> Iterator[Encapsula
         raise ConversionError("the pixels are not encapsulated")
     table, starts, lengths = _fragments(span.reader, header, span.end)
     firsts = _firsts_of_frames(span, table, (starts, lengths), number_of_frames)
-    for first, last in zip(firsts, [*firsts[1:], len(starts)], strict=True):
+    for first, last in zip(firsts, chain(islice(firsts, 1, None), (len(starts),)), strict=True):
         yield EncapsulatedFrame(span.reader.source, starts[first:last], lengths[first:last])
 
 
 def _fragments(
     reader: ElementReader, header: Header, end: int
-) -> tuple[bytes, "array[int]", "array[int]"]:
+) -> tuple[_OffsetTable, "array[int]", "array[int]"]:
     """Return the Basic Offset Table, and start and length of each fragment."""
     item = reader.item_header(header.value_start, end)
-    position = reader.end_of_item(item, end)
     if item.tag == SEQUENCE_DELIMITATION:
         raise ConversionError(_DO_NOT_FIT)
-    table = reader.source.read(item.value_start, item.length)
+    if item.length == UNDEFINED_LENGTH:
+        raise ConversionError(_DAMAGED)
+    position = reader.end_of_item(item, end)
+    table = _OffsetTable(item.value_start, item.length, "I")
     starts, lengths = array("Q"), array("Q")
     while (item := reader.item_header(position, end)).tag != SEQUENCE_DELIMITATION:
         if item.length == UNDEFINED_LENGTH or len(starts) >= _MOST_FRAGMENTS:
-            raise ConversionError("the fragments of the pixels are damaged")
+            raise ConversionError(_DAMAGED)
         position = reader.end_of_item(item, end)
         starts.append(item.value_start)
         lengths.append(item.length)
@@ -86,7 +99,7 @@ def _fragments(
 
 def _firsts_of_frames(
     span: Span,
-    table: bytes,
+    basic_table: _OffsetTable,
     fragments: tuple["array[int]", "array[int]"],
     number_of_frames: int,
 ) -> Sequence[int]:
@@ -94,47 +107,63 @@ def _firsts_of_frames(
     starts, _ = fragments
     if len(starts) == number_of_frames:
         return range(number_of_frames)
-    for offsets in (_extended_offsets(span), array("I", table[: len(table) // 4 * 4])):
-        if len(offsets) == number_of_frames:
-            firsts = _indexes(starts, offsets)
-            if firsts is not None:
-                return firsts
-    firsts = _codestream_starts(span.reader.source, fragments)
+    if len(starts) < number_of_frames:
+        raise ConversionError(_DO_NOT_FIT)
+    source = span.reader.source
+    for table in (_extended_table(span), basic_table):
+        offsets = None if table is None else _offsets(source, table, number_of_frames)
+        firsts = None if offsets is None else _indexes(starts, offsets)
+        if firsts is not None:
+            return firsts
+    firsts = _codestream_starts(source, fragments)
     if len(firsts) != number_of_frames or firsts[0] != 0:
         raise ConversionError(_DO_NOT_FIT)
     return firsts
 
 
-def _extended_offsets(span: Span) -> "array[int]":
+def _extended_table(span: Span) -> _OffsetTable | None:
     header = span.header(EXTENDED_OFFSET_TABLE)
-    offsets = array("Q")
-    if header is not None and header.length % offsets.itemsize == 0:
-        offsets.frombytes(span.reader.source.read(header.value_start, header.length))
+    return None if header is None else _OffsetTable(header.value_start, header.length, "Q")
+
+
+def _offsets(source: ByteSource, table: _OffsetTable, number_of_frames: int) -> "array[int] | None":
+    """Return the entries of a table; None if it is not as long as one for that many frames is.
+
+    Only such a one is read: a damaged file may have gigabytes in its place.
+    """
+    offsets = array(table.type_code)
+    if table.length != number_of_frames * offsets.itemsize:
+        return None
+    for position in range(0, table.length, _PIECE_LENGTH):
+        length = min(_PIECE_LENGTH, table.length - position)
+        offsets.frombytes(source.read(table.start + position, length))
     return offsets
 
 
-def _indexes(starts: "array[int]", offsets: "array[int]") -> list[int] | None:
+def _indexes(starts: "array[int]", offsets: "array[int]") -> "array[int] | None":
     """Return the index of the fragment at each offset; None if the table is not sound."""
-    origin = starts[0] if starts else 0
-    indexes = [bisect_left(starts, origin + offset) for offset in offsets]
-    is_sound = (
-        bool(indexes)
-        and indexes[0] == 0
-        and all(before < behind for before, behind in pairwise(indexes))
-        and indexes[-1] < len(starts)
-        and all(
-            starts[index] == origin + offset for index, offset in zip(indexes, offsets, strict=True)
-        )
-    )
-    return indexes if is_sound else None
+    if offsets[0] != 0:
+        return None
+    indexes = array("I")
+    index = -1
+    for offset in offsets:
+        start = starts[0] + offset
+        index = bisect_left(starts, start, index + 1)
+        if index == len(starts) or starts[index] != start:
+            return None
+        indexes.append(index)
+    return indexes
 
 
 def _codestream_starts(
     source: ByteSource, fragments: tuple["array[int]", "array[int]"]
-) -> list[int]:
+) -> "array[int]":
     """Return the indexes of the fragments that a codestream starts with."""
-    return [
-        index
-        for index, (start, length) in enumerate(zip(*fragments, strict=True))
-        if source.read(start, min(length, _LONGEST_START)).startswith(_STARTS)
-    ]
+    return array(
+        "I",
+        (
+            index
+            for index, (start, length) in enumerate(zip(*fragments, strict=True))
+            if source.read(start, min(length, _LONGEST_START)).startswith(_STARTS)
+        ),
+    )

@@ -1,8 +1,8 @@
 """A data set in another native encoding, element by element.
 
-Values stay what they are, but for the byte order of numbers, and one of odd length, which none may
-have, is padded; sequences keep the form of their
-length, defined or not, and their lengths are counted anew.
+Values stay what they are, but for the byte order of numbers; one of odd length, which none may
+have, is padded. Sequences keep the form of their length, defined or not, and their lengths are
+counted anew.
 
 Group Length (gggg,0000) and Length to End (0008,0001) are left out: they are retired, count bytes
 of the old encoding, and whoever re-encodes may drop them (PS3.5 7.2).
@@ -68,27 +68,28 @@ class Recoder:
 
     def __init__(
         self,
+        reader: ElementReader,
         source: ByteSource,
-        encodings: tuple[Encoding, Encoding],
+        encoding: Encoding,
         assembly: Assembly,
         substituter: Substituter | None = None,
     ) -> None:
         """Prepare to write a data set.
 
         Args:
-            source: the data set; not deflated.
-            encodings: its own, and that of the new data set; deflating is not looked at.
+            reader: of the data set, which is not deflated.
+            source: the data set as well; the new one is read from it later on.
+            encoding: of the new data set; deflating is not looked at.
             assembly: takes the new data set.
             substituter: None if nothing is to be replaced.
         """
-        self._reader = ElementReader(source, encodings[0])
-        self._writer = HeaderWriter(encodings[1])
+        self._reader = reader
+        self._writer = HeaderWriter(encoding)
         self._source = source
         self._assembly = assembly
         self._substituter = substituter
-        self._is_implicit_vr = encodings[0].is_implicit_vr
-        self._swaps = encodings[0].is_little_endian != encodings[1].is_little_endian
-        self._swaps_substitutes = not encodings[1].is_little_endian
+        self._swaps = reader.encoding.is_little_endian != encoding.is_little_endian
+        self._swaps_substitutes = not encoding.is_little_endian
 
     def write(self) -> None:
         """Write the whole data set.

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pacsnode.conversion import byte_source
-from pacsnode.conversion.byte_source import FileSource, Scratch
+from pacsnode.conversion.byte_source import FileSource, Scratch, Section, WatchedSource
 from pacsnode.conversion.errors import ConversionError
 
 _BYTES = bytes(range(256))
@@ -85,3 +85,52 @@ def test_a_scratch_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(ConversionError, match="the scratch folder: Input/output error"):
         scratch.read(0, 4)
     scratch.close()
+
+
+def test_space_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the first byte on the disk, and again after each so many more, it is asked."""
+    monkeypatch.setattr(byte_source, "_CHECKED_LENGTH_BYTES", 100)
+    lengths = []
+
+    def why_no_space() -> str:
+        lengths.append(scratch.length)
+        return ""
+
+    scratch = Scratch(tmp_path, 10, why_no_space=why_no_space)
+    scratch.write(bytes(10))
+    assert lengths == []
+    for _ in range(30):
+        scratch.write(bytes(10))
+    assert lengths == [10, 120, 230]
+    scratch.overwrite(0, b"what is there already needs none")
+    assert lengths == [10, 120, 230]
+    scratch.close()
+
+
+def test_space_that_is_refused(tmp_path: Path) -> None:
+    """Nothing goes to the disk against a reason, and the reason is said."""
+    scratch = Scratch(tmp_path, 10, why_no_space=lambda: "the disk is nearly full")
+    scratch.write(bytes(10))
+    with pytest.raises(ConversionError, match="the scratch folder: the disk is nearly full"):
+        scratch.write(b"1")
+    assert scratch._file is None
+    scratch.close()
+
+
+def test_a_section(descriptor: int) -> None:
+    """A section starts at 0, and ends where it ends."""
+    section = Section(FileSource(descriptor, 0), 16, 100)
+    assert section.length == 100
+    assert section.read(4, 10) == _BYTES[20:30]
+    assert section.read(90, 100) == _BYTES[106:116]
+    assert section.read(200, 1) == b""
+
+
+def test_a_watched_source(descriptor: int) -> None:
+    """Nothing is read any more once the check says so."""
+    allowed = [None]
+    source = WatchedSource(FileSource(descriptor, 0), allowed.pop)
+    assert source.length == 256
+    assert source.read(4, 2) == _BYTES[4:6]
+    with pytest.raises(IndexError):
+        source.read(4, 2)

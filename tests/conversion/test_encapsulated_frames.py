@@ -124,6 +124,65 @@ def test_another_number_of_frames(
     assert _reason(path) == _DO_NOT_FIT
 
 
+def test_a_table_that_is_too_long_does_not_matter_where_codestreams_show(
+    tmp_path: Path, codestreams: list[bytes]
+) -> None:
+    """Tables longer than any of so many frames are as if they were not there."""
+    data_set = image(_FRAMES, "MONOCHROME2")
+    data_set.ExtendedOffsetTable = bytes(4 * 8)
+    path = write_encapsulated(
+        data_set, codestreams, tmp_path / "long", JPEGLSLossless, fragments_per_frame=2
+    )
+    content = path.read_bytes()
+    table = content.index(struct.pack("<HHL", 0xFFFE, 0xE000, 12))
+    longer = struct.pack("<HHL", 0xFFFE, 0xE000, 16) + content[table + 8 : table + 20] + bytes(4)
+    path.write_bytes(content[:table] + longer + content[table + 20 :])
+    assert _pixels(path) == _FRAMES.tolist()
+
+
+@pytest.mark.parametrize(
+    "offsets",
+    [(0, 500), (8, 80), (0, 0), (80, 0), (0, 81)],
+    ids=["behind the end", "not from the start", "twice", "backwards", "inside"],
+)
+def test_a_table_that_points_elsewhere(tmp_path: Path, offsets: tuple[int, int]) -> None:
+    """Frames that only a wrong table could tell apart are refused, not mixed up."""
+    pixels = gradient((2, 8, 8))
+    data_set = image(pixels, "MONOCHROME2")
+    data_set.ExtendedOffsetTable = struct.pack("<2Q", *offsets)
+    path = write_encapsulated(
+        data_set,
+        [frame.tobytes() for frame in pixels],
+        tmp_path / "elsewhere",
+        ENCAPSULATED_UNCOMPRESSED,
+        fragments_per_frame=2,
+        has_table=False,
+    )
+    assert _reason(path) == _DO_NOT_FIT
+
+
+def test_a_table_without_an_end(tmp_path: Path, codestreams: list[bytes]) -> None:
+    """A first item of undefined length, which would be all of the file, is no table."""
+    path = write_encapsulated(
+        image(_FRAMES, "MONOCHROME2"), codestreams, tmp_path / "undefined", JPEGLSLossless
+    )
+    content = path.read_bytes()
+    table = struct.pack("<HHL", 0xFFFE, 0xE000, 12)
+    path.write_bytes(content.replace(table, table[:4] + b"\xff" * 4))
+    assert _reason(path) == "the fragments of the pixels are damaged"
+
+
+def test_a_frame_that_is_too_large(tmp_path: Path) -> None:
+    """A fragment far larger than its frame is not handed to the process that decodes."""
+    path = write_encapsulated(
+        image(gradient((1, 8, 8)), "MONOCHROME2"),
+        [bytes(17 * 1024 * 1024)],
+        tmp_path / "large",
+        RLELossless,
+    )
+    assert _reason(path) == "frame 1: it is larger than any of its size can be"
+
+
 def test_no_fragments(tmp_path: Path) -> None:
     """Encapsulated pixels without any frame are refused."""
     path = write_encapsulated(

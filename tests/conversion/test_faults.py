@@ -31,27 +31,20 @@ from pacsnode.conversion.errors import ConversionError
 from pacsnode.conversion.image_pixels import ImagePixels
 from tests.support.instances import encoded_data_set_of
 from tests.support.pixel_objects import (
+    DECODING_MODULE,
+    HANG_WITH_INTERPRETER_LOCK,
     convert_file,
+    decoding_process_that,
     encode_with_dcmtk,
     gradient,
     image,
+    is_running,
     write_image,
 )
 from tests.support.waiting import wait_until
 
 _PIXELS = gradient((2, 40, 50), "u2", 0, 65535)
 _LARGE_PIXELS = gradient((1, 2000, 2000), "u2", 0, 65535)
-_MODULE = "pacsnode.conversion.decoding_process"
-# The process as it is, but with another way to decode a frame.
-_PROCESS_THAT = f"""
-import sys, time, re, os
-import {_MODULE} as process
-def decode_frame(request, encoded):
-    {{}}
-process.decode_frame = decode_frame
-process.main()
-"""
-_HANG_WITH_INTERPRETER_LOCK = 're.match("(a*)*b", "a" * 60)'
 _TAKES_A_LONG_TIME = "time.sleep(1000)"
 _EATS_MEMORY = "return bytearray(1 << 34)"
 _CRASHES = "os.kill(os.getpid(), 11)"
@@ -81,7 +74,7 @@ def decoder() -> Iterator[Decoder]:
     [
         (_CRASHES, "frame 1: the codec broke down"),
         (_TAKES_A_LONG_TIME, "frame 1: the codec broke down"),
-        (_HANG_WITH_INTERPRETER_LOCK, "frame 1: the codec broke down"),
+        (HANG_WITH_INTERPRETER_LOCK, "frame 1: the codec broke down"),
         (_EATS_MEMORY, "frame 1: decoding it takes too much memory"),
     ],
     ids=["crashes", "sleeps", "hangs", "eats memory"],
@@ -89,7 +82,7 @@ def decoder() -> Iterator[Decoder]:
 def test_a_codec_that_misbehaves(tmp_path: Path, compressed: Path, does: str, reason: str) -> None:
     """It fails its conversion, within its time limit, and nothing of it is left."""
     with (
-        Decoder(_process_that(does)) as decoder,
+        Decoder(decoding_process_that(does)) as decoder,
         Converter(tmp_path, decoder, frame_seconds=1) as converter,
     ):
         assert _reason(compressed, converter) == reason
@@ -146,7 +139,7 @@ def test_the_next_conversion_gets_a_new_process(
         first = decoder.process_id
         assert first is not None
         os.kill(first, signal.SIGKILL)
-        wait_until(lambda: not _is_running(first), "the process to end")
+        wait_until(lambda: not is_running(first), "the process to end")
         assert convert_file(compressed, ExplicitVRLittleEndian, converter) == expected
         assert decoder.process_id != first
 
@@ -169,7 +162,9 @@ def test_a_codec_that_hangs_ends_without_its_parent() -> None:
     pixels = ImagePixels(8, 8, 1, 8, 8, 0, 0, "MONOCHROME2", 1)
     request = encode_message(FrameRequest(JPEGLSLossless, pixels, "", 1), 4)
     with subprocess.Popen(
-        _process_that(_HANG_WITH_INTERPRETER_LOCK), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        decoding_process_that(HANG_WITH_INTERPRETER_LOCK),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
     ) as process:
         process.communicate(request + b"1234", timeout=30)
         assert process.returncode == -signal.SIGALRM
@@ -193,9 +188,9 @@ with Decoder() as decoder, Converter(Path({str(tmp_path)!r}), decoder) as conver
     ) as parent:
         assert parent.stdout is not None
         child = int(parent.stdout.readline())
-        assert _is_running(child)
+        assert is_running(child)
         parent.kill()
-    wait_until(lambda: not _is_running(child), "the process that decodes to end")
+    wait_until(lambda: not is_running(child), "the process that decodes to end")
 
 
 def test_ctrl_c_is_not_for_the_process_that_decodes(
@@ -294,6 +289,19 @@ def test_the_disk_is_full(tmp_path: Path, large: Path, monkeypatch: pytest.Monke
         assert convert_file(large, ExplicitVRLittleEndian, converter)
 
 
+def test_the_disk_is_nearly_full(tmp_path: Path, large: Path, compressed: Path) -> None:
+    """A result for the disk is refused while somebody says no; one for memory is not asked for."""
+    reasons = ["the disk is nearly full"]
+    with Converter(tmp_path, why_no_space=lambda: reasons[0]) as converter:
+        expected = "frame 1: the scratch folder: the disk is nearly full"
+        assert _reason(large, converter) == expected
+        assert convert_file(compressed, ExplicitVRLittleEndian, converter)
+        reasons[0] = ""
+        assert convert_file(large, ExplicitVRLittleEndian, converter).endswith(
+            _LARGE_PIXELS.tobytes()
+        )
+
+
 def test_nothing_stays_in_the_scratch_folder(tmp_path: Path, large: Path) -> None:
     """The file that a result is put aside in has no name, and holds all of it."""
     folder = tmp_path / "scratch"
@@ -306,7 +314,7 @@ def test_nothing_stays_in_the_scratch_folder(tmp_path: Path, large: Path) -> Non
 
 def test_no_codec_in_the_process(tmp_path: Path, compressed: Path) -> None:
     """A codec that cannot be loaded fails the conversion."""
-    program = f"import sys; sys.modules['numpy'] = None\nimport {_MODULE} as p; p.main()"
+    program = f"import sys; sys.modules['numpy'] = None\nimport {DECODING_MODULE} as p; p.main()"
     with (
         Decoder((sys.executable, "-c", program)) as decoder,
         Converter(tmp_path, decoder) as converter,
@@ -368,11 +376,7 @@ def test_a_file_that_becomes_shorter(tmp_path: Path) -> None:
 
 def test_decoding_command_trusts_no_working_folder() -> None:
     """Python is told not to import from the folder that the node was started in."""
-    assert DECODING_COMMAND[1:] == ("-P", "-m", _MODULE)
-
-
-def _process_that(does: str) -> tuple[str, ...]:
-    return (sys.executable, "-c", _PROCESS_THAT.format(does))
+    assert DECODING_COMMAND[1:] == ("-P", "-m", DECODING_MODULE)
 
 
 def _reason(
@@ -381,15 +385,6 @@ def _reason(
     with pytest.raises(ConversionError) as caught:
         convert_file(path, target, converter)
     return str(caught.value)
-
-
-def _is_running(process_id: int) -> bool:
-    """Tell whether a process lives; one that ended and was not waited for does not."""
-    try:
-        status = Path(f"/proc/{process_id}/stat").read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return False
-    return status.rpartition(")")[2].split()[0] != "Z"
 
 
 def _cut_pixels_in_half(path: Path) -> None:

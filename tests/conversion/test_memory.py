@@ -1,5 +1,6 @@
 """Memory stays flat, however large an object is."""
 
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pydicom.uid import (
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    RLELossless,
 )
 
 from pacsnode.conversion.codecs import ENCAPSULATED_UNCOMPRESSED
@@ -22,6 +24,7 @@ _PROGRAM = """
 import sys
 from pathlib import Path
 from pacsnode.conversion.converter import Converter
+from pacsnode.conversion.errors import ConversionError
 
 def peak():
     status = Path("/proc/self/status").read_text()
@@ -29,10 +32,14 @@ def peak():
 
 before = peak()
 path, source, target = sys.argv[1:]
+length = 0
 with Converter(Path(path).parent) as converter:
-    with converter.convert(Path(path), 0, source, target) as converted:
-        length = sum(len(piece) for piece in converted.pieces())
-        assert length == converted.length_bytes
+    try:
+        with converter.convert(Path(path), 0, source, target) as converted:
+            length = sum(len(piece) for piece in converted.pieces())
+            assert length == converted.length_bytes
+    except ConversionError as error:
+        assert str(error).startswith("the pixels do not have as many frames"), error
 print(length, peak() - before)
 """
 
@@ -82,8 +89,49 @@ def test_a_large_encapsulated_object(encapsulated: Path) -> None:
     assert length > 16 * 2048 * 8192 * 2
 
 
+@pytest.mark.parametrize("table", ["basic", "extended"])
+def test_a_table_as_large_as_the_object(tmp_path: Path, table: str) -> None:
+    """What stands for an offset table, but is longer than any, is not read."""
+    path = tmp_path / "table"
+    tables = {"basic": 0, "extended": 0, table: _PIXELS_BYTES}
+    with path.open("wb") as file:
+        file.write(encoded(ct_data_set(PixelData=None, NumberOfFrames=2)).encoded_data_set)
+        file.write(struct.pack("<HH2s2xL", 0x7FE0, 1, b"OV", tables["extended"]))
+        file.seek(tables["extended"], 1)
+        file.write(struct.pack("<HH2s2xL", 0x7FE0, 0x10, b"OB", 0xFFFFFFFF))
+        file.write(struct.pack("<HHL", 0xFFFE, 0xE000, tables["basic"]))
+        file.seek(tables["basic"], 1)
+        file.write((struct.pack("<HHL", 0xFFFE, 0xE000, 64) + bytes(64)) * 3)
+        file.write(struct.pack("<HHL", 0xFFFE, 0xE0DD, 0))
+    length, added = _run(path, RLELossless, ExplicitVRLittleEndian)
+    assert added < _MOST_ADDED_BYTES
+    assert not length
+
+
+def test_many_items_with_pixels(tmp_path: Path) -> None:
+    """Pixels of items that are few enough for memory one by one do not stay there all together."""
+    items, side = 48, 1024
+    path = tmp_path / "items"
+    item = encoded(ct_data_set(PixelData=None, Rows=side, Columns=side)).encoded_data_set
+    run_lengths = b"\x81\0" * (side * side // 128)  # PS3.5 G.3.1: 128 times 0
+    frame = struct.pack("<16L", 2, 64, 64 + len(run_lengths), *bytes(13)) + run_lengths * 2
+    item += struct.pack("<HH2s2xL", 0x7FE0, 0x10, b"OB", 0xFFFFFFFF)
+    item += struct.pack("<HHL", 0xFFFE, 0xE000, 0)
+    item += struct.pack("<HHL", 0xFFFE, 0xE000, len(frame)) + frame
+    item += struct.pack("<HHL", 0xFFFE, 0xE0DD, 0)
+    sequence = struct.pack("<HHL", 0xFFFE, 0xE000, len(item)) + item
+    header = struct.pack("<HH2s2xL", 0x0088, 0x0200, b"SQ", items * len(sequence))
+    path.write_bytes(header + sequence * items)
+    length, added = _run(path, RLELossless, ExplicitVRLittleEndian)
+    assert added < _MOST_ADDED_BYTES
+    assert length > items * side * side * 2
+
+
 def _run(path: Path, source: str, target: str) -> tuple[int, int]:
-    """Return the length of the result, and by how much the peak of the memory grew."""
+    """Return the length of the result, and by how much the peak of the memory grew.
+
+    The length is 0 if the frames cannot be told apart.
+    """
     done = subprocess.run(
         [sys.executable, "-c", _PROGRAM, str(path), source, target],
         capture_output=True,

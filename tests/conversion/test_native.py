@@ -1,7 +1,6 @@
 """Native data sets in other native encodings."""
 
 import struct
-import zlib
 from itertools import permutations
 from pathlib import Path
 
@@ -232,40 +231,6 @@ def test_group_lengths_stay_where_nothing_is_re_encoded(tmp_path: Path) -> None:
     data_set = b"\x08\0\0\0UL\4\0\x0a\0\0\0\x08\0\x60\0CS\2\0CT"
     uids = [ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian]
     assert convert_bytes(data_set, tmp_path, uids) == data_set
-
-
-_ODD = b"\x09\0\x10\0LO\4\0ACME\x09\0\1\x10LO\3\0abc\x09\0\2\x10UI\3\0" + b"1.2"
-_ODD += b"\x09\0\3\x10OB\0\0" + struct.pack("<L", 2001) + bytes(2001)
-
-
-@pytest.mark.parametrize("through", [*_DCMCONV_OPTIONS], ids=lambda uid: uid)
-def test_values_of_odd_length_are_padded(tmp_path: Path, through: str) -> None:
-    """Some senders forget to; text gets a space, all else a NUL (PS3.5 6.2, 7.1.1)."""
-    uids = [ExplicitVRLittleEndian, through, ExplicitVRLittleEndian]
-    if through == DeflatedExplicitVRLittleEndian:
-        assert convert_bytes(_ODD, tmp_path, uids[:2])
-        uids = [uids[1], ExplicitVRLittleEndian]
-        stream = zlib.compressobj(wbits=-zlib.MAX_WBITS)
-        start = stream.compress(_ODD) + stream.flush()
-    else:
-        start = _ODD
-    converted = convert_bytes(start, tmp_path, uids)
-    data_set = dcmread(as_file(converted, ExplicitVRLittleEndian, tmp_path / "converted"))
-    values = [data_set[0x00091001 + n].value for n in range(3)]
-    if through == ImplicitVRLittleEndian:
-        assert values == [b"abc ", b"1.2\0", bytes(2002)]  # private: UN
-    else:
-        assert values == ["abc", "1.2", bytes(2002)]
-        assert b"abc \x09\0" in converted
-        assert b"1.2\0\x09\0" in converted
-
-
-def test_an_odd_value_inside_what_is_unknown_stays(tmp_path: Path) -> None:
-    """Nobody can say that it is a value: such a data set cannot be sent (PS3.8 E.1)."""
-    data_set = b"\x09\0\1\x10UN\0\0" + b"\xff" * 4 + b"\xfe\xff\0\xe0\x09\0\0\0"
-    data_set += b"\x09\0\2\x10\1\0\0\0a" + b"\xfe\xff\xdd\xe0" + bytes(4)
-    with pytest.raises(ConversionError, match="odd length"):
-        convert_bytes(data_set, tmp_path, [ExplicitVRLittleEndian, ExplicitVRLittleEndian])
 
 
 def test_a_deflated_data_set_has_an_even_length(tmp_path: Path) -> None:

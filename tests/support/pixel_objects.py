@@ -4,6 +4,7 @@ Compressed ones are made by other people's encoders: DCMTK's tools and those tha
 Nothing in them is of a person.
 """
 
+import sys
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -22,6 +23,17 @@ from tests.support.dcmtk import run_tool
 from tests.support.instances import ct_data_set
 
 Pixels = np.ndarray[Any, np.dtype[Any]]
+DECODING_MODULE = "pacsnode.conversion.decoding_process"
+HANG_WITH_INTERPRETER_LOCK = 're.match("(a*)*b", "a" * 60)'
+# The process as it is, but with another way to decode a frame.
+_PROCESS_THAT = f"""
+import sys, time, re, os
+import {DECODING_MODULE} as process
+def decode_frame(request, encoded):
+    {{}}
+process.decode_frame = decode_frame
+process.main()
+"""
 
 
 def image(pixels: Pixels, photometric_interpretation: str, **attributes: Any) -> Dataset:  # noqa: ANN401
@@ -175,3 +187,21 @@ def gradient(
     unit = np.moveaxis(np.array(layers), 1, -1)
     scaled = (lowest + unit * (highest - lowest)).round().astype(dtype)
     return scaled if samples else scaled[..., 0]
+
+
+def decoding_process_that(does: str) -> tuple[str, ...]:
+    """Return the command of a decoding process that does something else instead of decoding.
+
+    Args:
+        does: a statement; `request` and `encoded` are there, and some modules.
+    """
+    return (sys.executable, "-c", _PROCESS_THAT.format(does))
+
+
+def is_running(process_id: int) -> bool:
+    """Tell whether a process lives; one that ended and was not waited for does not."""
+    try:
+        status = Path(f"/proc/{process_id}/stat").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"
