@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from pacsnode import __version__, cli_catalog, cli_failures, cli_peers
+from pacsnode import __version__, cli_catalog, cli_failures, cli_peers, cli_send
 from pacsnode.catalog.records import CatalogError
 from pacsnode.command import (
     ERRORS,
@@ -25,8 +25,10 @@ from pacsnode.command import (
     remote_ae_of,
     settings_of,
     using_catalog,
+    words_of,
 )
 from pacsnode.config import Settings, load_settings
+from pacsnode.daemon.counted import counted
 from pacsnode.daemon.node import run_node
 from pacsnode.daemon.worker import association_limits, duplicate_policy, open_file_store
 from pacsnode.exit_codes import ExitCode
@@ -79,7 +81,7 @@ def check_config(config: ConfigOption = None) -> None:
     """Check the configuration; print the settings in force, or every fault of it."""
     settings = settings_of(config)
     for line in settings.describe():
-        OUTPUT.print(line, highlight=False, markup=False, soft_wrap=True)
+        OUTPUT.print(line)
 
 
 @app.command(name="import")
@@ -108,12 +110,13 @@ def import_(
     except (FileStoreError, CatalogError) as error:
         is_storage = isinstance(error, FileStoreError)
         code = ExitCode.STORAGE_UNUSABLE if is_storage else ExitCode.CATALOG_UNUSABLE
-        fail(code, f"{error}; {counts[Outcome.ADDED]} files had been added")
+        added = counted(counts[Outcome.ADDED], "file")
+        fail(code, f"{error}; {added} had been added")
     finally:
         keeper.file_store.close()
         keeper.catalog.close()
     for path, reason in refused:
-        ERRORS.print(f"refused: {path}: {reason}", markup=False)
+        ERRORS.print(f"refused: {path}: {reason}")
     for outcome, count in counts.items():
         OUTPUT.print(f"{count} {outcome.value}")
     OUTPUT.print(f"{len(refused) - counts[Outcome.IN_QUARANTINE]} refused")
@@ -175,11 +178,12 @@ def echo(
     where = f"{remote.ae_title} at {remote.host} port {remote.port}"
     if not result.is_answered:
         fail(ExitCode.NEGATIVE, f"{where}: {result.reason}")
-    OUTPUT.print(f"{where} answers", highlight=False)
+    OUTPUT.print(f"{where} answers")
 
 
 app.add_typer(cli_failures.app)
 app.add_typer(cli_peers.app)
+app.add_typer(cli_send.app)
 app.add_typer(cli_catalog.app)
 
 
@@ -202,9 +206,9 @@ def _keeper(settings: Settings) -> Keeper:
         recover(file_store, catalog)
     except (FileStoreError, OSError) as error:
         catalog.close()
-        fail(ExitCode.STORAGE_UNUSABLE, str(error))
+        fail(ExitCode.STORAGE_UNUSABLE, words_of(error))
     except CatalogError as error:
-        fail(ExitCode.CATALOG_UNUSABLE, str(error))
+        fail(ExitCode.CATALOG_UNUSABLE, words_of(error))
     return Keeper(file_store, catalog, duplicate_policy(settings))
 
 

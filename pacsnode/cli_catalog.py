@@ -19,7 +19,9 @@ from pacsnode.command import (
     progress_bar,
     settings_of,
     using_catalog,
+    words_of,
 )
+from pacsnode.daemon.counted import counted
 from pacsnode.dicom.attributes import Attribute, Keys, Origin, tag_text
 from pacsnode.dicom.information_model import Level
 from pacsnode.dicom.matching_kinds import kinds_of_matching
@@ -41,9 +43,9 @@ def upgrade_catalog(config: ConfigOption = None) -> None:
             settings.catalog.url, busy_timeout_seconds=settings.catalog.busy_timeout_seconds
         )
     except CatalogError as error:
-        fail(ExitCode.CATALOG_UNUSABLE, str(error))
+        fail(ExitCode.CATALOG_UNUSABLE, words_of(error))
     if before == after:
-        OUTPUT.print(f"the catalog has schema {after} already", highlight=False)
+        OUTPUT.print(f"the catalog has schema {after} already")
     else:
         OUTPUT.print(f"the catalog has been upgraded from schema {before} to {after}")
 
@@ -75,12 +77,13 @@ def reindex(config: ConfigOption = None) -> None:
                 done += batch.count
                 progress.advance(task, batch.count)
     except CatalogError as error:
-        fail(ExitCode.CATALOG_UNUSABLE, f"{error}; {done} instances had been looked at")
+        seen = counted(done, "instance")
+        fail(ExitCode.CATALOG_UNUSABLE, f"{error}; {seen} had been looked at")
     finally:
         catalog.close()
     for failure in failures:
-        ERRORS.print(f"not reindexed: {failure.path}: {failure.reason}", markup=False)
-    OUTPUT.print(f"{done - len(failures)} instances reindexed, {len(failures)} not")
+        ERRORS.print(f"not reindexed: {failure.path}: {failure.reason}")
+    OUTPUT.print(f"{counted(done - len(failures), 'instance')} reindexed, {len(failures)} not")
     raise typer.Exit(ExitCode.NEGATIVE if failures else ExitCode.OK)
 
 
@@ -133,7 +136,7 @@ def _state(attribute: Attribute, state: ReindexState) -> str:
     lacking = state.lacking.get(attribute.name, 0)
     if not lacking:
         return "catalogued"
-    return f"{lacking} of {state.total} instances still to be reindexed"
+    return f"{lacking} of {counted(state.total, 'instance')} still to be reindexed"
 
 
 def _shortened(text: str) -> str:

@@ -82,9 +82,11 @@ def why(
     config: ConfigOption = None,
 ) -> None:
     """Say why something did not arrive: what could not be sent in the last 30 days."""
-    settings = settings_of(config)
     name = normalise_ae_title(name)
-    with using_catalog(settings) as catalog:
+    if not name:
+        fail(ExitCode.USAGE, "the UID or AE title is empty")
+    settings = settings_of(config)
+    with using_catalog(settings, must_exist=True) as catalog:
         found = catalog.failures(name)
         rows = list(_rows(found) if each else _rows_of_groups(grouped(found)))
         if not rows:
@@ -122,20 +124,8 @@ def grouped(failures: Iterable[KeptFailure]) -> list[FailureGroup]:
     return groups
 
 
-def print_groups(groups: Iterable[FailureGroup]) -> None:
-    """Print a line for each group: how many instances, and why."""
-    columns = ("Instances", "Cause", "Status", "Reason")
-    print_table(
-        columns,
-        (
-            (str(len(group.sop_instance_uids)), *_reason(group.failure))
-            for group in sorted(groups, key=lambda group: -len(group.sop_instance_uids))
-        ),
-    )
-
-
 def _columns(what: str) -> tuple[str, ...]:
-    return ("When", "Service", "From", "To", "Study", what, "Cause", "Status", "Reason")
+    return ("When", "Service", "From", "To", "Study", what, "Cause", "Reason")
 
 
 def _rows_of_groups(groups: Iterable[FailureGroup]) -> Iterator[tuple[str, ...]]:
@@ -158,13 +148,9 @@ def _row(failure: FailedSubOperation, study: str, what: str) -> tuple[str, ...]:
         failure.destination_ae_title,
         study,
         what,
-        *_reason(failure),
+        failure.cause.value,
+        failure.reason,  # of a refusal with its status
     )
-
-
-def _reason(failure: FailedSubOperation) -> tuple[str, str, str]:
-    status = "" if failure.status is None else f"0x{failure.status:04X}"
-    return failure.cause.value, status, failure.reason
 
 
 def _show_studies(uids: set[str]) -> str:
@@ -184,4 +170,4 @@ def _say_that_there_is_none(name: str, settings: Settings, catalog: Catalog) -> 
         fail(ExitCode.NEGATIVE, f"{name} is not in the catalog, and {_NONE_KEPT} of it")
     else:
         fail(ExitCode.USAGE, f"{_NONE_KEPT} of {name}; {unknown_ae_title(name, known)}")
-    OUTPUT.print(line, highlight=False, markup=False, soft_wrap=True)
+    OUTPUT.print(line)

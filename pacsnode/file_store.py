@@ -315,6 +315,14 @@ class FileStore:
         if status.f_bavail * status.f_frsize < self._reserve_bytes:
             raise NoSpaceError("less than the reserve is free")
 
+    def why_no_space(self) -> str:
+        """Return why nothing more should be written on this disk; empty if it may be."""
+        try:
+            self.check_free_space()
+        except FileStoreError as error:
+            return str(error)
+        return ""
+
     @property
     def scratch_folder(self) -> Path:
         """Where temporary files without a name may be made: on the same disk."""

@@ -68,7 +68,10 @@ def configure_logging(level: str, *, environment: Mapping[str, str]) -> None:
 
 def _is_journal(environment: Mapping[str, str]) -> bool:
     """Tell whether standard error goes to the journal. Source: systemd.exec(5), JOURNAL_STREAM."""
-    status = os.fstat(2)
+    try:
+        status = os.fstat(2)
+    except OSError:  # it is closed
+        return False
     return environment.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 

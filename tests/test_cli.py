@@ -2,6 +2,8 @@
 
 import re
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -12,7 +14,7 @@ from pacsnode import __version__
 from pacsnode.catalog import migrations
 from pacsnode.dicom.attributes import ATTRIBUTES
 from pacsnode.exit_codes import ExitCode
-from tests.support.command_line import Run, command_line
+from tests.support.command_line import Run, command_line, on_terminal, run_without_override
 from tests.support.instances import ct_data_set, encoded, write_instance
 from tests.support.server import running_server
 
@@ -136,6 +138,107 @@ def test_without_a_study_the_table_is_empty(run: Run) -> None:
     assert len(result.stdout.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["why", "1.2.3"],
+        ["send", "--study", "1.2.3", "DEST"],
+        ["peer", "check", "--study", "1.2.3", "DEST"],
+    ],
+    ids=" ".join,
+)
+def test_what_asks_after_instances_makes_no_catalog(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    """Exit code 74, and what is probably wrong; an empty catalog would reassure."""
+    monkeypatch.setenv("PACSNODE_REMOTE_AES", "[{ae_title: DEST, host: 127.0.0.1, port: 1}]")
+    result = run(*command)
+    assert (result.exit_code, result.stdout) == (ExitCode.CATALOG_UNUSABLE, "")
+    assert result.stderr == (
+        f"pacsnode: there is no catalog at {tmp_path}/pacsnode-data/catalog.sqlite yet: the node"
+        " has not run with this configuration, or --config or catalog.url is wrong\n"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_sends_makes_no_storage_folder(
+    run: Run, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit code 73: the catalog is there, the files are elsewhere."""
+    assert run("import", str(files)).exit_code == ExitCode.NEGATIVE
+    monkeypatch.setenv("PACSNODE_REMOTE_AES", "[{ae_title: DEST, host: 127.0.0.1, port: 1}]")
+    monkeypatch.setenv("PACSNODE_STORAGE__FOLDER", "elsewhere")
+    result = run("send", "--study", "1.2.1", "DEST")
+    assert result.exit_code == ExitCode.STORAGE_UNUSABLE
+    assert result.stderr == (
+        f"pacsnode: there is no storage folder at {tmp_path}/elsewhere:"
+        " --config or storage.folder is wrong\n"
+    )
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_who_may_not_write_is_told_who_may(run: Run, files: Path, tmp_path: Path) -> None:
+    """A catalog that can be read, by somebody else than its owner: exit code 74."""
+    run("import", str(files))
+    for path in (tmp_path / "pacsnode-data").glob("catalog.sqlite*"):
+        path.chmod(0o440)
+    done = run_without_override(tmp_path, "studies")
+    assert done.returncode == ExitCode.CATALOG_UNUSABLE
+    assert done.stderr == (
+        f"pacsnode: catalog {tmp_path}/pacsnode-data/catalog.sqlite: Permission denied;"
+        " the command has to write there: run it as the user of the service\n"
+    )
+
+
+def test_who_may_not_write_the_folder_is_told_the_same(
+    run: Run, files: Path, tmp_path: Path
+) -> None:
+    """The lock may be written, the folder may not; SQLite has other words for it then."""
+    run("import", str(files))
+    (tmp_path / "pacsnode-data").chmod(0o550)
+    done = run_without_override(tmp_path, "studies")
+    (tmp_path / "pacsnode-data").chmod(0o750)
+    assert done.returncode == ExitCode.CATALOG_UNUSABLE
+    assert done.stderr.endswith("write there: run it as the user of the service\n")
+
+
+def test_a_catalog_that_may_not_be_looked_at_is_not_missing(
+    run: Run, files: Path, tmp_path: Path
+) -> None:
+    """Its folder is closed to us: it says so, and not that there is none."""
+    run("import", str(files))
+    (tmp_path / "pacsnode-data").chmod(0o000)
+    done = run_without_override(tmp_path, "studies")
+    (tmp_path / "pacsnode-data").chmod(0o700)
+    assert done.returncode == ExitCode.CATALOG_UNUSABLE
+    assert "catalog.sqlite: Permission denied; the command has to write there" in done.stderr
+
+
+def test_a_table_is_whole_on_a_narrow_terminal(run: Run, tmp_path: Path) -> None:
+    """The terminal wraps a row that is too long; no UID, name or time in it is cut or folded."""
+    study_instance_uid = f"1.2.{'3' * 60}"
+    for number, name in enumerate(("Example^Emma", "例子^艾玛")):
+        data_set = ct_data_set(
+            StudyInstanceUID=f"{study_instance_uid}"[:-1] + str(number),
+            SpecificCharacterSet="ISO_IR 192",
+            PatientID=f"EX{number}",
+            PatientName=name,
+            StudyDescription="of the whole body, with and without contrast medium :x: [b]",
+        )
+        write_instance(encoded(data_set), tmp_path / f"{number}.dcm")
+    assert run("import", "0.dcm", "1.dcm").exit_code == 0
+    output = on_terminal(tmp_path, "studies")
+    assert output == run("studies").stdout
+    heading, *rows = output.splitlines()
+    assert len(rows) == 2
+    for row in rows:
+        assert "of the whole body, with and without contrast medium :x: [b]" in row
+        assert row.split()[-1][:-1] == study_instance_uid[:-1]
+    latin, wide = sorted(rows, key=str.isascii, reverse=True)
+    assert latin.index("CT") == heading.index("Modalities")
+    assert wide.index("CT") == heading.index("Modalities") - 4  # four characters of two columns
+
+
 def test_a_value_cannot_command_the_terminal(run: Run, tmp_path: Path) -> None:
     """Control characters and markup in a description are printed as what they are."""
     instance = encoded(ct_data_set(StudyDescription="[red]\x1b[31mX"))
@@ -177,6 +280,7 @@ def _row(output: str, *words: str) -> list[str]:
 
 def test_every_key_is_listed_with_how_it_is_matched(run: Run) -> None:
     """Tag, keyword, level, VR, type, kinds of matching, and whether it is catalogued."""
+    run("upgrade-catalog")
     output = run("keys").stdout
     patient_id, modalities, sequence, related = (
         _row(output, word)
@@ -229,13 +333,14 @@ def test_a_file_that_cannot_be_reindexed_is_told(
     monkeypatch.setenv("PACSNODE_CATALOG__EXTRA_KEYS", _EXTRA_KEYS)
     result = run("reindex")
     assert result.exit_code == ExitCode.NEGATIVE
-    assert result.stdout == "1 instances reindexed, 1 not\n"
+    assert result.stdout == "1 instance reindexed, 1 not\n"
     assert f"{lost.name}: " in result.stderr
     assert _row(run("keys").stdout, "KVP")[-1] == "1 of 2 instances still to be reindexed"
 
 
 def test_inconsistencies_are_listed(run: Run, tmp_path: Path) -> None:
     """One row for each entity, Attribute and value; without any there is the head alone."""
+    run("upgrade-catalog")
     assert len(run("inconsistencies").stdout.splitlines()) == 1
     for number, description in enumerate(("Head", "Neck", "Neck")):
         data_set = ct_data_set(
@@ -287,3 +392,24 @@ def test_a_peer_is_asked_for_an_echo(
         answered, rejected, unknown = (run("echo", title) for title in ("PACSNODE", "WRONG", "X"))
     assert (answered.exit_code, rejected.exit_code, unknown.exit_code) == (0, 1, 2)
     assert answered.output == f"PACSNODE at 127.0.0.1 port {port} answers\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["1"], "1 instance in 1 study"),
+        (["3", "--studies", "1"], "3 instances in 1 study"),
+        (["2"], "2 instances in 2 studies"),
+    ],
+)
+def test_made_instances_are_counted(tmp_path: Path, arguments: list[str], line: str) -> None:
+    """scripts/make_instances says how many there are, of one in the singular."""
+    script = Path(__file__).parent.parent / "scripts/make_instances"
+    count, *more = arguments
+    done = subprocess.run(
+        [sys.executable, script, count, tmp_path, *more],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == f"{line} in {tmp_path}\n"

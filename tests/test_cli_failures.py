@@ -91,7 +91,7 @@ def test_what_failed_for_one_reason_in_one_retrieval_is_one_line(
     ((_, *row),) = _rows(result.stdout)
     assert row == [
         *("C-MOVE", "WORKSTATION", "VIEWER", "2 studies", "2000"),
-        *("refused", "0xA700", "status 0xA700 disk full"),
+        *("refused", "status 0xA700 disk full"),
     ]
 
 
@@ -177,6 +177,15 @@ def test_what_is_known_and_has_not_failed_is_no_error(
     result = run("why", asked)
     assert result.exit_code == ExitCode.OK
     assert result.stdout == f"{line}; no failure of the last 30 days is kept of it\n"
+
+
+@pytest.mark.parametrize("asked", ["", "  "])
+def test_asked_for_nothing_it_says_so(run: Run, catalog: Catalog, asked: str) -> None:
+    """Exit code 2, as for every wrong command line."""
+    assert catalog
+    result = run("why", asked)
+    assert result.exit_code == ExitCode.USAGE
+    assert result.stderr == "pacsnode: the UID or AE title is empty\n"
 
 
 def test_a_uid_that_is_not_in_the_catalog_is_told(run: Run, catalog: Catalog) -> None:

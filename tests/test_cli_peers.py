@@ -3,18 +3,26 @@
 import os
 import re
 import signal
+import sqlite3
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
-from pydicom.uid import CTImageStorage
+from pydicom.uid import CTImageStorage, RLELossless, SecondaryCaptureImageStorage
 
 from pacsnode.exit_codes import ExitCode
 from tests.support.certificates import make_certificate
-from tests.support.command_line import Run, command_line
+from tests.support.command_line import Run, command_line, on_terminal
 from tests.support.destination import Conversation, Destination, ReceivedStore, Script, destination
 from tests.support.instances import Instance, ct_data_set, encoded, sr_data_set, write_instance
 from tests.support.node import free_port
+from tests.support.pixel_objects import image, write_image
+from tests.support.waiting import wait_until
 from tests.support.wire import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 
 STUDY = "1.2.1"
@@ -93,6 +101,67 @@ def test_every_setting_of_a_destination_is_listed(
         ],
         ["B", "b.example.org", "11112", "as called", "any", "1", "10 s", "30 s", "60 s", "no"],
     ]
+
+
+def test_a_list_of_no_destinations_says_so(run: Run) -> None:
+    """Instead of a heading alone; exit code 0."""
+    result = run("peer", "list")
+    assert (result.exit_code, result.output) == (ExitCode.OK, "remote_aes has no entry\n")
+
+
+def test_a_list_is_whole_on_a_narrow_terminal(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The terminal wraps its rows; no host, time or transfer syntax is cut."""
+    _know(
+        monkeypatch,
+        "{ae_title: DEST, host: a-very-long-host-name.radiology.hospital.example.org, port: 104}",
+    )
+    output = on_terminal(tmp_path, "peer", "list")
+    assert output == run("peer", "list").stdout
+    assert len(output.splitlines()) == 2
+    assert max(map(len, output.splitlines())) > 80
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["peer", "check", "DEST", "--study"],
+        ["send", "DEST", "--study"],
+        ["send", "DEST", "--series"],
+        ["send", "DEST", "--instance"],
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [("", "the value is empty"), (" ", "the value is empty"), ("abc", "abc is not a UID")],
+)
+def test_what_is_no_uid_is_told(
+    run: Run, dest: Destination, command: list[str], value: str, words: str
+) -> None:
+    """Exit code 2, and nobody is called (PS3.5 9.1)."""
+    result = run(*command, value)
+    assert result.exit_code == ExitCode.USAGE
+    assert result.stderr == f"pacsnode: {command[-1]}: {words}\n"
+    assert dest.proposed == []
+
+
+def test_a_uid_may_have_the_padding_that_it_was_copied_with(
+    run: Run, dest: Destination, instances: list[Instance]
+) -> None:
+    """Spaces at its ends are none of it."""
+    assert instances
+    assert run("send", "--instance", " 1.4.1 ", "DEST").exit_code == ExitCode.OK
+    assert dest.received_uids == ["1.4.1"]
+
+
+@pytest.mark.parametrize("command", [["peer", "check"], ["send", "--study", STUDY], ["echo"]])
+def test_an_empty_ae_title_is_told(run: Run, command: list[str]) -> None:
+    """Exit code 2, as for every wrong command line."""
+    result = run(*command, "")
+    assert result.exit_code == ExitCode.USAGE
+    assert result.stderr == "pacsnode: the AE title is empty\n"
 
 
 @pytest.mark.parametrize(
@@ -214,20 +283,19 @@ def test_a_check_says_that_an_echo_is_not_accepted(
 def test_a_check_of_a_study_says_what_would_fail_and_sends_nothing(
     run: Run, dest: Destination, instances: list[Instance]
 ) -> None:
-    """Images go as they are stored, the report has no context: exit code 1 (E-31)."""
+    """The report has no context and comes first, images go as they are: exit code 1 (E-31)."""
     result = run("peer", "check", "DEST", "--study", STUDY)
     assert result.exit_code == ExitCode.NEGATIVE
     report = str(instances[3].sop_class_uid)
-    _, _, _, step, _, *rows, summary = result.stdout.splitlines()
+    _, _, _, step, _, first, second, summary = result.stdout.splitlines()
     assert step.startswith(
         "association 1 for 4 instances, 2 of 4 presentation contexts accepted: ok ("
     )
-    assert [_cells(row) for row in rows] == [
-        ["3", "CT Image Storage", "Explicit VR Little Endian", "goes out as it is stored"],
-        [
-            *("1", "Basic Text SR Storage", "Explicit VR Little Endian"),
-            f"fails: no presentation context: no context was accepted for SOP class {report}",
-        ],
+    *failing, why = _cells(first)
+    assert failing == ["1", "Basic Text SR Storage", "Explicit VR Little Endian"]
+    assert why.startswith("fails: no presentation context: ")
+    assert _cells(second) == [
+        *("3", "CT Image Storage", "Explicit VR Little Endian", "goes out as it is stored")
     ]
     assert summary == "3 of 4 instances would be sent, 1 would fail"
     assert result.stderr == "would fail: 1.4.4\n"
@@ -262,6 +330,61 @@ def test_a_check_says_what_would_be_converted(
     assert result.exit_code == ExitCode.OK
     assert result.stdout.count("is converted to Implicit VR Little Endian") == 2
     assert "4 of 4 instances would be sent, 0 would fail" in result.stdout
+
+
+def test_a_check_of_one_instance_counts_in_the_singular(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """One instance, and one presentation context where nothing else is stored or allowed."""
+    one = encoded(ct_data_set(StudyInstanceUID=STUDY), IMPLICIT_VR_LITTLE_ENDIAN)
+    write_instance(one, tmp_path / "one.dcm")
+    assert run("import", "one.dcm").exit_code == ExitCode.OK
+    with destination() as running:
+        _know(
+            monkeypatch,
+            _entry(running.port, f", transfer_syntaxes: ['{IMPLICIT_VR_LITTLE_ENDIAN}']"),
+        )
+        lines = run("peer", "check", "DEST", "--study", STUDY).stdout.splitlines()
+    assert lines[3].startswith(
+        "association 1 for 1 instance, 1 of 1 presentation context accepted: ok ("
+    )
+    assert lines[-1] == "1 of 1 instance would be sent, 0 would fail"
+
+
+@pytest.mark.parametrize(("count", "words"), [(1, "1 of them has to"), (2, "2 of them have to")])
+def test_a_check_says_what_would_be_decompressed(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, count: int, words: str
+) -> None:
+    """Only sending can show whether it can be: exit code 0, and a line that says so."""
+    for number in range(3):
+        pixels = np.zeros((1, 8, 8), np.uint8)
+        made = image(pixels, "MONOCHROME2", StudyInstanceUID=STUDY, SOPInstanceUID=f"1.4.{number}")
+        is_compressed = number < count
+        write_image(made, tmp_path / f"{number}.dcm", RLELossless if is_compressed else "")
+    assert run("import", *(f"{number}.dcm" for number in range(3))).exit_code == ExitCode.OK
+    with destination(sop_class_uids=(SecondaryCaptureImageStorage,)) as running:
+        _know(monkeypatch, _entry(running.port))
+        result = run("peer", "check", "DEST", "--study", STUDY)
+    assert result.exit_code == ExitCode.OK
+    assert result.stdout.splitlines()[-2:] == [
+        "3 of 3 instances would be sent, 0 would fail",
+        f"{words} be decompressed first: one that is damaged would fail",
+    ]
+
+
+def test_a_check_says_what_would_be_encoded_again(
+    run: Run, dest: Destination, tmp_path: Path
+) -> None:
+    """A native data set of odd length, which no message may have (E-37)."""
+    assert dest
+    even = encoded(ct_data_set(StudyInstanceUID=STUDY))
+    odd = even.encoded_data_set.replace(b"CS\2\0CT", b"CS\3\0CT ")
+    assert len(odd) % 2
+    write_instance(replace(even, encoded_data_set=odd), tmp_path / "odd.dcm")
+    assert run("import", "odd.dcm").exit_code == ExitCode.OK
+    result = run("peer", "check", "DEST", "--study", STUDY)
+    assert result.exit_code == ExitCode.OK
+    assert _cells(result.stdout.splitlines()[5])[-1] == "is re-encoded: its length is odd"
 
 
 def test_a_check_says_that_the_configuration_forbids_a_transfer_syntax(
@@ -310,13 +433,50 @@ def test_a_check_says_that_a_file_is_missing(
 def test_a_check_of_a_study_by_a_peer_that_is_down_fails_all_of_it(
     run: Run, monkeypatch: pytest.MonkeyPatch, instances: list[Instance]
 ) -> None:
-    """For the reason that the association has failed for."""
+    """For the reason that the association has failed for, which is said once."""
     assert instances
     _know(monkeypatch, _entry(free_port()))
     result = run("peer", "check", "DEST", "--study", STUDY)
     assert result.exit_code == ExitCode.NEGATIVE
-    assert "fails: no association: not reachable: connection refused" in result.stdout
-    assert "0 of 4 instances would be sent, 4 would fail" in result.stdout
+    _, step, *others = result.stdout.splitlines()
+    assert step.startswith("association: failed: not reachable: connection refused (")
+    assert others == ["4 instances would fail: not reachable: connection refused"]
+    assert result.stderr == ""
+
+
+def test_a_check_does_not_call_twice_who_does_not_answer(
+    run: Run, monkeypatch: pytest.MonkeyPatch, instances: list[Instance]
+) -> None:
+    """To wait again for the same would only take the same time again."""
+    assert instances
+    calls = []
+
+    def ignore(talk: Conversation) -> None:
+        calls.append(talk)
+        talk.ignore()
+
+    with destination(script=Script(on_connection=ignore)) as running:
+        _know(monkeypatch, _entry(running.port, ", negotiation_timeout_seconds: 1"))
+        result = run("peer", "check", "DEST", "--study", STUDY)
+    assert result.exit_code == ExitCode.NEGATIVE
+    assert result.stdout.splitlines()[-1].startswith("4 instances would fail: ")
+    assert len(calls) == 1
+
+
+def test_a_check_of_a_study_by_a_peer_that_rejects_us_fails_all_of_it(
+    run: Run, monkeypatch: pytest.MonkeyPatch, instances: list[Instance]
+) -> None:
+    """After one attempt; with --all each instance is named all the same."""
+    assert instances
+    calls: list[Conversation] = []
+    script = Script(rejects=(1, 1, 3), on_connection=calls.append)
+    with destination(script=script) as running:
+        _know(monkeypatch, _entry(running.port))
+        result = run("peer", "check", "DEST", "--study", STUDY, "--all")
+    assert result.exit_code == ExitCode.NEGATIVE
+    assert "4 instances would fail: association rejected: calling AE title" in result.stdout
+    assert len(calls) == 1
+    assert result.stderr.splitlines() == [f"would fail: 1.4.{number}" for number in (1, 2, 3, 4)]
 
 
 def test_many_instances_that_would_fail_are_named_if_asked_for(
@@ -331,11 +491,13 @@ def test_many_instances_that_would_fail_are_named_if_asked_for(
         }
         write_instance(encoded(ct_data_set(**uids)), tmp_path / "files" / f"{number}.dcm")
     run("import", "files")
-    _know(monkeypatch, _entry(free_port()))
-    some = run("peer", "check", "DEST", "--study", STUDY).stderr.splitlines()
+    with destination(sop_class_uids=(VERIFICATION,)) as running:
+        _know(monkeypatch, _entry(running.port))
+        some = run("peer", "check", "DEST", "--study", STUDY).stderr.splitlines()
+        each = run("peer", "check", "DEST", "--study", STUDY, "--all").stderr.splitlines()
     assert len(some) == 21
-    assert some[-1] == "would fail: 3 more; --all names them"
-    assert len(run("peer", "check", "DEST", "--study", STUDY, "--all").stderr.splitlines()) == 23
+    assert some[-1] == "would fail: 3 more; --all names each"
+    assert len(each) == 23
 
 
 @pytest.mark.parametrize(
@@ -352,6 +514,7 @@ def test_a_uid_that_is_not_in_the_catalog_is_told(
     run: Run, dest: Destination, command: list[str]
 ) -> None:
     """Exit code 1, and nobody is called."""
+    run("upgrade-catalog")
     result = run(*command, "DEST")
     assert result.exit_code == ExitCode.NEGATIVE
     kind = command[-2].removeprefix("--")
@@ -382,6 +545,7 @@ def test_an_entity_is_sent_byte_for_byte(
     for store in dest.received:
         assert store.encoded_data_set == stored[store.sop_instance_uid]
         assert (store.move_originator_ae_title, store.priority) == (None, 0)
+    wait_until(lambda: dest.endings, "the destination to notice the end")
     assert dest.endings == ["released"]
 
 
@@ -411,15 +575,15 @@ def test_what_failed_is_told_with_its_reason_and_kept(
     assert result.exit_code == ExitCode.NEGATIVE
     _, *rows, summary = result.stdout.splitlines()
     assert [_cells(row) for row in rows] == [
-        ["3", "refused", "0xA700", "status 0xA700 disk full"],
-        ["1", "refused", "0xC123", "status 0xC123 cannot read this"],
+        ["3", "refused", "status 0xA700 disk full"],
+        ["1", "refused", "status 0xC123 cannot read this"],
     ]
     assert "0 completed, 4 failed, 0 warning, 0 not started" in summary
     assert "C-STORE sub-operation" not in result.stderr
     kept = [_cells(line)[1:] for line in run("why", STUDY).stdout.splitlines()[1:]]
     assert sorted(row[4:] for row in kept) == [
-        ["1", "refused", "0xC123", "status 0xC123 cannot read this"],
-        ["3", "refused", "0xA700", "status 0xA700 disk full"],
+        ["1", "refused", "status 0xC123 cannot read this"],
+        ["3", "refused", "status 0xA700 disk full"],
     ]
     assert {tuple(row[:4]) for row in kept} == {("send", "command line", "DEST", STUDY)}
 
@@ -450,15 +614,19 @@ def test_what_failed_before_is_not_told_again(
     assert len(run("why", "DEST").stdout.splitlines()) == 3
 
 
-def test_ctrl_c_stops_after_the_instance_that_is_on_its_way(
-    run: Run, monkeypatch: pytest.MonkeyPatch, instances: list[Instance]
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_stops_after_the_instance_that_is_on_its_way(
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    instances: list[Instance],
+    number: signal.Signals,
 ) -> None:
     """The first one is counted, the association released, the others are told as not started."""
     assert instances
-    before = signal.getsignal(signal.SIGINT)
+    before = signal.getsignal(number)
 
     def interrupt(talk: Conversation, _: ReceivedStore) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), number)
         talk.answer(0x0000)
 
     with destination(script=Script(on_store=interrupt)) as running:
@@ -468,7 +636,51 @@ def test_ctrl_c_stops_after_the_instance_that_is_on_its_way(
     assert result.stdout.endswith("1 completed, 0 failed, 0 warning, 2 not started; cancelled\n")
     assert len(running.received) == 1
     assert running.endings == ["released"]
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(number) is before
+
+
+@pytest.mark.parametrize("associations", [1, 3])
+def test_a_second_signal_stops_at_once(
+    run: Run, monkeypatch: pytest.MonkeyPatch, instances: list[Instance], associations: int
+) -> None:
+    """What is on its way has failed then, on each association, and is kept as such."""
+    assert instances
+    are_there = threading.Barrier(associations)
+
+    def interrupt_twice(talk: Conversation, _: ReceivedStore) -> None:
+        if are_there.wait(20) == 0:
+            for _ in range(2):
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(0.1)  # two that come at once count as one
+        talk.ignore()
+
+    started_at = time.monotonic()
+    with destination(script=Script(on_store=interrupt_twice)) as running:
+        _know(monkeypatch, _entry(running.port, f", associations: {associations}"))
+        result = run("send", "--series", "1.3.1", "DEST")
+    assert result.exit_code == ExitCode.NEGATIVE
+    left = 3 - associations
+    counts = f"0 completed, {associations} failed, 0 warning, {left} not started; cancelled\n"
+    assert result.stdout.endswith(counts)
+    assert "association lost  interrupted" in result.stdout
+    assert "interrupted" in run("why", "DEST").stdout
+    assert time.monotonic() - started_at < 20
+
+
+def test_what_cannot_be_kept_is_told_all_the_same(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, instances: list[Instance]
+) -> None:
+    """Somebody else keeps the catalog: the reasons are here, and `why` will not have them."""
+    assert instances
+    _know(monkeypatch, _entry(free_port()))
+    monkeypatch.setenv("PACSNODE_CATALOG__BUSY_TIMEOUT_SECONDS", "1")
+    catalog = tmp_path / "pacsnode-data" / "catalog.sqlite"
+    with closing(sqlite3.connect(catalog, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        result = run("send", "--study", STUDY, "DEST")
+    _, row, _ = result.stdout.splitlines()
+    assert _cells(row) == ["4", "no association", "not reachable: connection refused"]
+    assert "not kept for `pacsnode why`: " in result.stderr
 
 
 @pytest.mark.parametrize("more", [[], ["--study", "1", "--series", "2"]])
@@ -476,5 +688,13 @@ def test_what_to_send_is_said_once(run: Run, dest: Destination, more: list[str])
     """Exit code 2 for nothing, and for two things."""
     result = run("send", *more, "DEST")
     assert result.exit_code == ExitCode.USAGE
-    assert "one of --study, --series and --instance" in result.stderr
+    assert result.stderr == (
+        "pacsnode: exactly one of --study, --series and --instance is needed\n"
+    )
     assert dest.proposed == []
+
+
+def test_the_help_says_what_is_needed(run: Run) -> None:
+    """Each of the options looks as if it could be left out."""
+    words = " ".join(run("send", "--help").stdout.replace("│", " ").split())
+    assert "Exactly one of --study, --series and --instance is needed." in words

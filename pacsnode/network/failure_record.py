@@ -8,12 +8,13 @@ not stop the retrieval.
 import contextvars
 import threading
 import time
+from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import UTC, datetime
 from typing import Final, Self
 
 from pacsnode.catalog import Catalog
-from pacsnode.catalog.records import CatalogError, FailedSubOperation
+from pacsnode.catalog.records import CatalogError, FailedSubOperation, FailureCause
 from pacsnode.network import activity_log
 from pacsnode.network.store_scu import Failure
 
@@ -29,6 +30,10 @@ class FailureRecord:
     A context manager: what was added is in the catalog at the end of the block; somewhat later if
     others keep the catalog for seconds. A catalog that fails is reported once and changes nothing
     else: the retrieval goes on.
+
+    Attributes:
+        causes: how many instances have failed for each cause and reason.
+        catalog_failure: why the catalog does not have them; empty if nothing is known against it.
     """
 
     def __init__(
@@ -57,7 +62,8 @@ class FailureRecord:
         self._executor = ThreadPoolExecutor(max_workers=1)  # starts no thread before it is needed
         self._writing: Future[None] | None = None
         self._is_writing = False
-        self._has_failed = False
+        self.causes: Counter[tuple[FailureCause, str]] = Counter()
+        self.catalog_failure = ""
 
     def __enter__(self) -> Self:
         return self
@@ -73,6 +79,7 @@ class FailureRecord:
         """Log that an instance has not arrived, and keep it."""
         activity_log.sub_operation_failed(sop_instance_uid, failure.cause, failure.reason)
         with self._lock:
+            self.causes[failure.cause, failure.reason] += 1
             self._pending.append(
                 FailedSubOperation(
                     failed_at=datetime.now(UTC),
@@ -98,12 +105,12 @@ class FailureRecord:
 
     def _write(self) -> None:
         while together := self._next():
-            if self._has_failed:
+            if self.catalog_failure:
                 continue
             try:
                 self._catalog.add_failures(together)
             except CatalogError as error:
-                self._has_failed = True
+                self.catalog_failure = str(error)
                 activity_log.failures_not_kept(str(error))
 
     def _next(self) -> list[FailedSubOperation]:

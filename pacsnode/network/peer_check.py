@@ -4,7 +4,7 @@ What is negotiated is what a retrieval of the same instances would negotiate, ba
 how each instance would go is chosen by the same rules. What only sending can show is left open:
 whether the peer keeps it, and whether a data set that could be decompressed in principle can be.
 
-Source: PS3.4 A.4, B.3.1; PS3.8 7.1; rules E-30 to E-34.
+Source: PS3.4 A.4, B.3.1; PS3.8 7.1; rules E-30 to E-34, E-37.
 """
 
 import time
@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pacsnode.catalog.records import FailureCause, StoredInstance
+from pacsnode.conversion.codecs import NATIVE_TRANSFER_SYNTAXES
+from pacsnode.conversion.converter import ODD_LENGTH
 from pacsnode.dicom.ae import RemoteAE
 from pacsnode.dicom.part10 import Part10Error
 from pacsnode.file_store import FileStore
@@ -49,11 +51,20 @@ class Prospect:
         instance: which one.
         transfer_syntax_uid: that it would be sent in; empty if it would not be.
         failure: why it would fail; None if nothing speaks against it.
+        is_reencoded: it would be sent in the transfer syntax that it is stored in, but not byte for
+            byte: it is of odd length, which no message may be.
     """
 
     instance: StoredInstance
     transfer_syntax_uid: str = ""
     failure: Failure | None = None
+    is_reencoded: bool = False
+
+    @property
+    def is_decompressed(self) -> bool:
+        """Whether its pixels have to be decoded to send it."""
+        is_native = self.transfer_syntax_uid in NATIVE_TRANSFER_SYNTAXES
+        return is_native and self.instance.file.transfer_syntax_uid not in NATIVE_TRANSFER_SYNTAXES
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,10 +162,8 @@ class PeerCheck:
             choice = choose(instance, usable)
             if isinstance(choice, Failure):
                 yield Prospect(instance, failure=self._explained(instance, choice))
-            elif failure := _failure_of_file(instance, file_store):
-                yield Prospect(instance, failure=failure)
             else:
-                yield Prospect(instance, choice.transfer_syntax_uid)
+                yield _prospect(instance, choice.transfer_syntax_uid, file_store)
 
     def _explained(self, instance: StoredInstance, failure: Failure) -> Failure:
         """Return a failure that says so where it is our own configuration that forbids."""
@@ -176,12 +185,20 @@ class _Clock:
         return Step(self._name, time.monotonic() - self._started_at, failure)
 
 
-def _failure_of_file(instance: StoredInstance, file_store: FileStore) -> Failure | None:
+def _prospect(
+    instance: StoredInstance, transfer_syntax_uid: str, file_store: FileStore
+) -> Prospect:
+    """Return what would become of an instance that a transfer syntax is there for."""
     try:
-        with StoredDataSet(file_store.path(instance.file.path), instance.file):
-            return None
+        with StoredDataSet(file_store.path(instance.file.path), instance.file) as data_set:
+            is_message = data_set.is_message
     except (OSError, Part10Error) as error:
-        return file_failure(error)
+        return Prospect(instance, failure=file_failure(error))
+    if is_message or transfer_syntax_uid != instance.file.transfer_syntax_uid:
+        return Prospect(instance, transfer_syntax_uid)
+    if transfer_syntax_uid not in NATIVE_TRANSFER_SYNTAXES:
+        return Prospect(instance, failure=Failure(FailureCause.CONVERSION, ODD_LENGTH))
+    return Prospect(instance, transfer_syntax_uid, is_reencoded=True)
 
 
 def _do_nothing() -> None:

@@ -147,6 +147,11 @@ class Retrieval:
         if instances:
             context.report(self.state)
 
+    def converter(self) -> Converter:
+        """Return what converts for one association after the other."""
+        file_store = self.context.file_store
+        return Converter(file_store.scratch_folder, why_no_space=file_store.why_no_space)
+
     def store_scu(
         self,
         channel: StoreChannel,

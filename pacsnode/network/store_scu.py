@@ -8,6 +8,7 @@ Source: PS3.4 B.2.2, C.4.2.2.2, C.4.3.2.2; PS3.7 9.1.1, 9.3.1; rules E-13 to E-1
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -174,6 +175,8 @@ class StoreScu:
                 self._wait_for(converted)
             except BaseException:
                 self._converter.cancel()
+                with suppress(ConversionError, OSError), converted.result():
+                    pass  # what it had made in the same moment is closed
                 raise
         return converted.result()
 

@@ -95,7 +95,7 @@ def get(
     """
     retrieval = Retrieval(instances, context)
     queue = Queue(instances)
-    with Converter(context.file_store.scratch_folder) as converter:
+    with retrieval.converter() as converter:
         scu = retrieval.store_scu(channel, contexts, converter, retrieval)
         while not retrieval.is_stopped() and (instance := queue.take()) is not None:
             try:
@@ -233,7 +233,7 @@ class _Lane:
     def run(self) -> None:
         """Send what the queue has, until it is empty, or the destination was lost twice."""
         losses: list[str] = []
-        with Converter(self._retrieval.context.file_store.scratch_folder) as converter:
+        with self._retrieval.converter() as converter:
             while len(losses) < _MOST_ASSOCIATIONS_LOST and self._is_needed():
                 try:
                     self._run_association(converter)

@@ -1,5 +1,7 @@
 """One instance after the other on an association: as it is stored, converted, or not at all."""
 
+import threading
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from io import BytesIO
@@ -13,6 +15,7 @@ from pydicom.uid import CTImageStorage
 from pacsnode.catalog.records import FailureCause, StoredInstance
 from pacsnode.conversion.converter import ConvertedDataSet, Converter
 from pacsnode.conversion.errors import ConversionError
+from pacsnode.network import store_scu
 from pacsnode.network.associate import PresentationContext
 from pacsnode.network.association_end import AssociationEnd
 from pacsnode.network.command_set import (
@@ -24,7 +27,7 @@ from pacsnode.network.command_set import (
 )
 from pacsnode.network.message_sender import DataSetReader
 from pacsnode.network.proposal import SendingContexts
-from pacsnode.network.store_scu import Failure, SendingBrokenOff, StoreScu
+from pacsnode.network.store_scu import Failure, NotBegun, SendingBrokenOff, StoreScu
 from tests.support import retrieval
 from tests.support.destination import Script, destination
 from tests.support.instances import Instance, ct_data_set, encoded
@@ -178,6 +181,47 @@ def test_what_cannot_be_converted_fails_before_it_is_sent(place: Place) -> None:
     assert failure.cause is FailureCause.CONVERSION
     assert channel.sent == []
     assert scu.send(good) == 0x0000
+
+
+def test_a_conversion_is_given_up_when_nothing_is_wanted_any_more(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not on its way yet: it remains, and nobody waits for it (E-17)."""
+    monkeypatch.setattr(store_scu, "_LOOK_SECONDS", 0.02)
+    is_begun, is_given_up = threading.Event(), threading.Event()
+
+    def convert(*_: object) -> ConvertedDataSet:
+        is_begun.set()
+        assert is_given_up.wait(20)
+        raise ConversionError("given up")
+
+    channel = _Channel()
+    scu = _scu(place, channel, EXPLICIT, is_stopped=is_begun.is_set)
+    scu._converter = SimpleNamespace(convert=convert, cancel=is_given_up.set)  # type: ignore[assignment]
+    (stored,) = place.keep(encoded(ct_data_set(), IMPLICIT))
+    with pytest.raises(NotBegun):
+        scu.send(stored)
+    assert channel.sent == []
+
+
+def test_what_is_converted_leaves_the_reserve_alone(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a disk that is nearly full receiving goes before (F-2, E-33)."""
+    monkeypatch.setattr(place.file_store, "_reserve_bytes", 1 << 60)
+    large = encoded(ct_data_set(rows=2048, columns=2048))
+    stream = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    deflated = stream.compress(large.encoded_data_set) + stream.flush()
+    (stored,) = place.keep(replace(large, transfer_syntax_uid=DEFLATED, encoded_data_set=deflated))
+    converter = Converter(
+        place.file_store.scratch_folder, why_no_space=place.file_store.why_no_space
+    )
+    scu = _scu(place, _Channel(), EXPLICIT)
+    scu._converter = converter
+    failure = scu.send(stored)
+    assert isinstance(failure, Failure)
+    assert failure.cause is FailureCause.CONVERSION
+    assert "less than the reserve is free" in failure.reason
 
 
 def test_a_file_that_is_missing_fails_with_its_reason(place: Place) -> None:
