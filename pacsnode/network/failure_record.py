@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final, Self
 
@@ -71,7 +72,10 @@ class FailureRecord:
     def __exit__(self, *_: object) -> None:
         with self._lock:
             self._start_writing()
+            is_left = bool(self._pending) and not self._is_writing
         self._executor.shutdown(wait=False)
+        if is_left:
+            self._write()
         if self._writing is not None and wait([self._writing], _LONGEST_WAIT_SECONDS).done:
             self._writing.result()
 
@@ -99,9 +103,10 @@ class FailureRecord:
     def _start_writing(self) -> None:
         """Have what is pending written, if it is not being done; the lock is held."""
         if self._pending and not self._is_writing:
-            self._is_writing = True
             context = contextvars.copy_context()  # the label of lines in the log
-            self._writing = self._executor.submit(context.run, self._write)
+            with suppress(RuntimeError):  # no thread is to be had: later, or at the end
+                self._writing = self._executor.submit(context.run, self._write)
+                self._is_writing = True
 
     def _write(self) -> None:
         while together := self._next():

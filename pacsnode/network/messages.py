@@ -84,7 +84,7 @@ def drop_data_set(
         is_last = receive_data_fragment(upper_layer, context_id).is_last
         upper_layer.rewind()
         if not is_last and time.monotonic() > deadline:
-            reason = "a data set that nobody needs does not end"
+            reason = "it sends a data set that does not end"
             raise AssociationEnd(reason, abort=Abort.BY_USER)
 
 

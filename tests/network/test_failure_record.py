@@ -152,6 +152,22 @@ def test_a_catalog_that_others_keep_does_not_stop_a_retrieval(
     wait_until(lambda: len(_kept(catalog)) == 7, "all to be kept")
 
 
+def test_without_a_thread_failures_are_kept_at_the_end(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system may have none; that is no reason to forget what failed."""
+    monkeypatch.setattr(failure_record, "_TOGETHER", 2)
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with _record(catalog) as record:
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        for number in range(5):
+            record.add(f"1.2.{number}", _REFUSED)
+    assert len(_kept(catalog)) == 5
+
+
 def test_a_fault_of_ours_in_writing_is_not_hidden(
     catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
