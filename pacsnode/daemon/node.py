@@ -16,7 +16,9 @@ from pacsnode.daemon.worker_contract import Plan, ProcessSettings, ReloadRefused
 from pacsnode.exit_codes import ExitCode
 
 _LOGGER = logging.getLogger(__name__)
-_ROWS: Final = 128  # the most workers twice: during a reload there are old and new ones
+# The most workers twice, since during a reload there are old and new ones; and as many again for
+# workers of former reloads that still have work.
+_ROWS: Final = 256
 
 
 def run_node(settings: Settings, load: Callable[[], Settings]) -> ExitCode:

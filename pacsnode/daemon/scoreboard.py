@@ -24,7 +24,7 @@ class RowState(IntEnum):
     STARTING = 1  # forked, does not accept yet
     SERVING = 2  # accepts associations
     DRAINING = 3  # the node stops: accepts connections, rejects associations as transient
-    RETIRING = 4  # newer workers serve: accepts nothing, finishes what runs
+    RETIRING = 4  # newer workers serve: accepts nothing, finishes what is at work
 
 
 class ScoreboardRow:
@@ -82,8 +82,8 @@ class ScoreboardRow:
 class Scoreboard:
     """Rows for as many workers as may live at once, shared by all processes forked after it.
 
-    A reload needs rows for the old and the new workers. The clock must give the same time in all
-    processes, as time.monotonic does on Linux.
+    A reload needs rows for the old and the new workers, and for those of former reloads that still
+    have work. The clock must give the same time in all processes, as time.monotonic does on Linux.
     """
 
     def __init__(self, rows: int, clock: Callable[[], float] = time.monotonic) -> None:

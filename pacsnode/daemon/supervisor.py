@@ -9,12 +9,13 @@ Workers belong to a generation. The first one must start completely, or the serv
 exit code of the worker that could not. After that a worker that dies is replaced, each time later
 (0.1 s doubling to 30 s, from the start again after 60 s of good running). SIGHUP starts a further
 generation beside the serving one. Once all of it serves, the older ones get SIGUSR1: accept no
-more, finish what runs, leave. If it fails to start, it is the one that goes. SIGTERM is handed on:
-workers keep accepting connections, reject associations as transient and leave when their transfers
-are done. Whoever was told to leave has drain_timeout_seconds and a little grace, then SIGKILL. A
-second SIGTERM does not wait. A worker whose heartbeat stops is killed; systemd's watchdog is fed
-only while there is no such worker. If the supervisor dies, a pipe to the
-workers closes: they leave.
+more, finish what is at work however long it takes, leave. If it fails to start, it is the one that
+goes. So there may be workers of several older generations: they are watched as the others are, and
+not replaced. SIGTERM is handed on to all workers: they keep accepting connections, reject
+associations as transient and leave when their transfers are done, or when drain_timeout_seconds
+are over; after a little grace they get SIGKILL. A second SIGTERM does not wait. A worker whose
+heartbeat stops is killed; systemd's watchdog is fed only while there is no such worker. If the
+supervisor dies, a pipe to the workers closes: they leave.
 
 The supervisor opens no catalog and starts no thread, so a fork never copies a lock that is held.
 """
@@ -32,6 +33,7 @@ from socket import socket
 from types import FrameType
 from typing import NoReturn
 
+from pacsnode.daemon.counted import counted
 from pacsnode.daemon.restart import describe_end, next_back_off_seconds
 from pacsnode.daemon.scoreboard import RowState, Scoreboard, ScoreboardRow
 from pacsnode.daemon.systemd import Notifier
@@ -58,17 +60,14 @@ class _Worker:
     generation: _Generation
     started_at: float
     back_off_seconds: float  # what was waited before this start
-    kill_at: float = inf  # finite once it was told to leave
+    is_leaving: bool = False  # it was told to: by SIGUSR1 in its own time, by SIGTERM in ours
+    kill_at: float = inf  # finite once the node stops
     is_killed: bool = False
-
-    @property
-    def is_leaving(self) -> bool:
-        return self.kill_at < inf
 
     def deadline(self) -> tuple[float, str]:
         """Return when the worker has to be killed, and why."""
         processes = self.generation.plan.processes
-        if self.is_leaving:
+        if self.kill_at < inf:
             return self.kill_at, f"not done {processes.drain_timeout_seconds:g} s after the signal"
         if self.row.state is RowState.STARTING:
             timeout = processes.start_timeout_seconds
@@ -177,17 +176,18 @@ class Supervisor:
 
     def _stop(self, reason: str, exit_code: ExitCode = ExitCode.OK) -> None:
         if self._is_stopping:
-            self._log.warning("%s again: killing %d workers", reason, len(self._workers))
+            count = counted(len(self._workers), "worker")
+            self._log.warning("%s again: killing %s", reason, count)
             for worker in self._workers.values():
                 self._kill(worker)
             return
-        self._log.info("%s: stopping %d workers", reason, len(self._workers))
+        self._log.info("%s: stopping %s", reason, counted(len(self._workers), "worker"))
         self._is_stopping = True
         self._exit_code = exit_code
         self._serving = self._candidate = None
         self._due_starts.clear()
         for worker in self._workers.values():
-            self._ask_to_leave(worker, signal.SIGTERM)
+            self._drain(worker)
         self._notifier.stopping()
 
     def _reload_if_wanted(self) -> None:
@@ -215,10 +215,9 @@ class Supervisor:
         self._due_starts.clear()
         for worker in self._workers.values():
             if worker.generation is not candidate and not worker.is_leaving:
-                self._ask_to_leave(worker, signal.SIGUSR1)
-        count = candidate.plan.processes.worker_count
-        self._log.info("%d workers serve (generation %d)", count, candidate.number)
-        self._notifier.ready(f"{count} workers serve")
+                self._retire(worker)
+        self._log.info("%s (generation %d)", _who_serves(candidate), candidate.number)
+        self._notifier.ready(self._status(candidate))
 
     def _drop_candidate(self, candidate: _Generation, reason: str, exit_code: ExitCode) -> None:
         self._candidate = None
@@ -228,8 +227,14 @@ class Supervisor:
         self._log.error("reload failed, the workers of before stay: %s", reason)
         for worker in self._workers.values():
             if worker.generation is candidate:  # not killed: it may have associations by now
-                self._ask_to_leave(worker, signal.SIGUSR1)
+                self._retire(worker)
         self._notifier.ready("reload failed, serving as before")
+
+    def _status(self, serving: _Generation) -> str:
+        """Return who serves, and how many workers of before still have associations."""
+        old = sum(worker.generation.number < serving.number for worker in self._workers.values())
+        finishing = f"; finishing: {counted(old, 'old worker')}" if old else ""
+        return f"{_who_serves(serving)}{finishing}"
 
     def _start_generation(self) -> _Generation:
         plan = self._load()
@@ -312,10 +317,11 @@ class Supervisor:
 
     def _bury(self, worker: _Worker, code: int) -> None:
         """Log the end of a worker and do what follows from it."""
+        lost = 0 if code == ExitCode.OK else worker.row.active
         worker.row.clear()
         end = describe_end(code, was_killed_here=worker.is_killed)
         if worker.is_leaving:
-            self._log.info("worker %d has left: %s", worker.pid, end)
+            self._take_leave(worker, end, lost)
             return
         if self._candidate and worker.generation is self._candidate:
             is_ours = code != ExitCode.OK and code in {*ExitCode}
@@ -329,6 +335,16 @@ class Supervisor:
         self._log.error("worker %d %s", worker.pid, consequence)
         self._notifier.status(f"a worker {consequence}")
 
+    def _take_leave(self, worker: _Worker, end: str, lost: int) -> None:
+        """Log the end of a worker that was to leave, and with how many associations it died."""
+        if lost:
+            what = counted(lost, "association")
+            self._log.error("worker %d died with %s under way: %s", worker.pid, what, end)
+        else:
+            self._log.info("worker %d has left: %s", worker.pid, end)
+        if self._serving and worker.generation.number < self._serving.number:
+            self._notifier.status(self._status(self._serving))
+
     def _kill_overdue(self) -> None:
         now = self._clock()
         for worker in self._workers.values():
@@ -337,10 +353,17 @@ class Supervisor:
                 self._log.error("killing worker %d: %s", worker.pid, reason)
                 self._kill(worker)
 
-    def _ask_to_leave(self, worker: _Worker, number: signal.Signals) -> None:
+    def _retire(self, worker: _Worker) -> None:
+        """Have a worker leave when its work is done; until then it has to show that it lives."""
+        worker.is_leaving = True
+        os.kill(worker.pid, signal.SIGUSR1)  # not reaped yet: the number is still the worker's
+
+    def _drain(self, worker: _Worker) -> None:
+        """Have a worker leave within its drain timeout, whether or not it retires already."""
         timeout_seconds = worker.generation.plan.processes.drain_timeout_seconds + _GRACE_SECONDS
-        worker.kill_at = min(worker.kill_at, self._clock() + timeout_seconds)
-        os.kill(worker.pid, number)  # not reaped yet, so the number is still the worker's
+        worker.is_leaving = True
+        worker.kill_at = self._clock() + timeout_seconds
+        os.kill(worker.pid, signal.SIGTERM)
 
     def _kill(self, worker: _Worker) -> None:
         worker.is_killed = True
@@ -354,6 +377,11 @@ class Supervisor:
         # A worker that was due to be killed and is still there hangs in the kernel.
         if not any(worker.is_killed for worker in self._workers.values()):
             self._notifier.watchdog()
+
+
+def _who_serves(generation: _Generation) -> str:
+    count = generation.plan.processes.worker_count
+    return f"{counted(count, 'worker')} {'serves' if count == 1 else 'serve'}"
 
 
 @contextmanager

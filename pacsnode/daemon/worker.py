@@ -4,6 +4,7 @@ This is the composition root: the one place where settings become a catalog, a f
 association server. Everything is opened here, after the fork.
 
 Signals (see supervisor.py): SIGTERM drains, SIGUSR1 retires. They set a flag and wake the loop.
+Retiring has no end but that of the associations; an order to drain, which has one, goes before it.
 """
 
 import gc
@@ -20,6 +21,7 @@ from typing import Final
 from pacsnode.catalog import Catalog
 from pacsnode.catalog.records import CatalogError
 from pacsnode.config import Settings
+from pacsnode.daemon.counted import counted
 from pacsnode.daemon.scoreboard import RowState
 from pacsnode.daemon.worker_contract import WorkerContext
 from pacsnode.dicom.attributes import Keys
@@ -43,6 +45,7 @@ from pacsnode.services.recover import recover
 _LOGGER = logging.getLogger(__name__)
 _BEAT_SECONDS: Final = 1.0
 _DRAIN_LOOK_SECONDS: Final = 0.05
+_RETIRING_LOOK_SECONDS: Final = 0.2  # it may go on for hours
 _ABORT_SECONDS: Final = 1.0  # for associations that are aborted at the end to notice it
 
 
@@ -68,7 +71,8 @@ def run_worker(settings: Settings, context: WorkerContext) -> ExitCode:
         return ExitCode.CATALOG_UNUSABLE
     if recovery.cleared:
         _LOGGER.warning(
-            "cleared up %d files that a process that died had not finished", recovery.cleared
+            "cleared up %s that a process that died had not finished",
+            counted(recovery.cleared, "file"),
         )
     for failure in recovery.failures:
         _LOGGER.warning("cannot clear up %s", failure)
@@ -187,40 +191,59 @@ def _serve(settings: Settings, context: WorkerContext, keeper: Keeper) -> None:
     gc.freeze()
     context.ready()
     while not (orders.has_to_drain or orders.has_to_retire):
-        context.row.beat()
-        server.accept(_BEAT_SECONDS)
-        orders.take()
-        if _is_readable(context.parent_gone_fd):
-            _LOGGER.error("the supervisor is gone, leaving")
-            orders.has_to_drain = True
+        _turn(server, orders, context, _BEAT_SECONDS)
+    if orders.has_to_retire:
+        _retire(server, orders, context, settings.processes.drain_timeout_seconds)
     server.ignore(orders.wake[0])
     server.ignore(context.parent_gone_fd)
     if orders.has_to_drain:
-        context.row.set_state(RowState.DRAINING)
-        server.drain()
-    else:
-        context.row.set_state(RowState.RETIRING)
-        server.retire()
-    _finish(server, orders, context, settings.processes.drain_timeout_seconds)
+        _drain(server, context, settings.processes.drain_timeout_seconds)
+
+
+def _turn(
+    server: AssociationServer, orders: _Orders, context: WorkerContext, seconds: float
+) -> None:
+    """Accept what connects and take the orders, for at most so long."""
+    context.row.beat()
+    server.accept(seconds)
+    orders.take()
+    if _is_readable(context.parent_gone_fd) and not orders.has_to_drain:
+        _LOGGER.error("the supervisor is gone, leaving")
+        orders.has_to_drain = True
 
 
 def _is_readable(descriptor: int) -> bool:
     return bool(select.select([descriptor], [], [], 0)[0])
 
 
-def _finish(
+def _retire(
     server: AssociationServer, orders: _Orders, context: WorkerContext, timeout_seconds: float
 ) -> None:
+    """Let the associations at work end, the idle ones for so long; return if it has to drain."""
+    context.row.set_state(RowState.RETIRING)
+    server.retire()
+    deadline = time.monotonic() + timeout_seconds
+    has_told = False
+    while server.active and not orders.has_to_drain:
+        if time.monotonic() >= deadline:
+            left = server.abort_silent(timeout_seconds)
+            if left and not has_told:
+                _LOGGER.info("left to end by itself: %s at work", counted(left, "association"))
+            has_told = True
+        _turn(server, orders, context, _RETIRING_LOOK_SECONDS)
+
+
+def _drain(server: AssociationServer, context: WorkerContext, timeout_seconds: float) -> None:
     """Let the running associations end, for so long; then abort them."""
+    context.row.set_state(RowState.DRAINING)
+    server.drain()
     deadline = time.monotonic() + timeout_seconds
     while server.active and time.monotonic() < deadline:
         context.row.beat()
-        if orders.has_to_drain:
-            server.drain()  # it may have been retiring until now
-            server.abort_idle()
+        server.abort_idle()
         server.accept(_DRAIN_LOOK_SECONDS)
     if server.active:
-        _LOGGER.warning("aborting %d associations: drain timeout is over", server.active)
+        _LOGGER.warning("aborting %s: drain timeout is over", counted(server.active, "association"))
         server.abort_all()
         deadline = time.monotonic() + _ABORT_SECONDS
         while server.active and time.monotonic() < deadline:

@@ -13,7 +13,10 @@ class ReloadRefused(Exception):  # noqa: N818 - an answer, named as one
 
 @dataclass(frozen=True, slots=True)
 class ProcessSettings:
-    """How many workers there are, and how long the supervisor waits for them."""
+    """How many workers there are, and how long the supervisor waits for them.
+
+    The drain timeout is that of a stop; a worker that retires is waited for while it beats.
+    """
 
     worker_count: int
     start_timeout_seconds: float

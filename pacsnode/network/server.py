@@ -3,7 +3,8 @@
 One thread accepts; each association has its own. Three ways of serving, as daemon/supervisor.py
 tells them apart: while serving, all is let in; while draining, connections are accepted and
 associations rejected as transient, so that a modality tries again later instead of giving up;
-while retiring, newer workers accept and this one only finishes.
+while retiring, newer workers accept and this one only finishes. What is at work then is left to end
+by itself: only the end of the whole node may cut it off.
 
 Source: PS3.8 9.1; rules H-1, H-3.
 """
@@ -29,6 +30,7 @@ from pacsnode.network.toolkit import AssociationLimits
 
 _LOGGER = logging.getLogger(__name__)
 _DRAIN_IDLE_SECONDS: Final = 2.0
+_LEAST_SILENT_SECONDS: Final = 2.0  # a sender may take so long between two instances
 # Connections that have not requested an association do not count against the limit: whoever opens
 # many, a port scanner, keeps nobody out. But each has a thread and a descriptor.
 _MOST_SILENT_CONNECTIONS: Final = 500
@@ -107,9 +109,22 @@ class AssociationServer:
 
     def abort_idle(self) -> None:
         """End, while draining, the associations and connections on which nothing happens."""
-        for association in self._running():
-            if not association.is_at_work and association.idle_seconds > _DRAIN_IDLE_SECONDS:
-                association.end("the node is stopping, and it was idle")
+        self._abort_silent(_DRAIN_IDLE_SECONDS, "the node is stopping, and it was idle")
+
+    def abort_silent(self, seconds: float) -> int:
+        """End, while retiring, the associations and connections that nobody has a use for.
+
+        Those at work stay, and those that have been at work a moment ago: whoever sends one
+        instance after the other is not at work between two of them.
+
+        Args:
+            seconds: for which the peer has said nothing; less than two are taken for two.
+
+        Returns:
+            how many are left.
+        """
+        silent_seconds = max(seconds, _LEAST_SILENT_SECONDS)
+        return self._abort_silent(silent_seconds, "its worker retires, and it was idle")
 
     def abort_all(self) -> None:
         """Abort all associations: their time is over."""
@@ -148,6 +163,18 @@ class AssociationServer:
         with self._lock:
             self._connections.pop(association, None)
             self._associations.discard(association)
+
+    def _abort_silent(self, seconds: float, reason: str) -> int:
+        """End what is not at work and has been silent for so long; return how many are left."""
+        running = self._running()
+        silent = [
+            association
+            for association in running
+            if not association.is_at_work and association.idle_seconds > seconds
+        ]
+        for association in silent:
+            association.end(reason)
+        return len(running) - len(silent)
 
     def _running(self) -> list[AcceptedAssociation]:
         with self._lock:

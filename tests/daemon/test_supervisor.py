@@ -392,9 +392,8 @@ def test_reload_starts_new_workers_beside_the_old(node: Node) -> None:
     eventually(lambda: not node.workers() & old)
 
 
-def test_old_workers_leave_at_the_drain_timeout(node: Node) -> None:
-    """A transfer in a retiring worker that outlasts the drain timeout is cut; the node serves."""
-    node.processes["drain_timeout_seconds"] = 40.0
+def _left_behind(node: Node) -> Transfer:
+    """Reload a node while a transfer runs, and return it when its worker is the only old one."""
     node.plan()
     node.start_serving()
     old = node.workers()
@@ -403,10 +402,103 @@ def test_old_workers_leave_at_the_drain_timeout(node: Node) -> None:
     node.wait_told("READY=1")
     node.wait_logged(f"worker {running.pid} retires")
     eventually(lambda: node.workers() & old == {running.pid})
-    node.skip_time(43.0)
+    return running
+
+
+def test_a_reload_ends_no_transfer(node: Node) -> None:
+    """An old worker has as much time as its transfer takes, whatever the drain timeout is."""
+    node.processes["drain_timeout_seconds"] = 40.0
+    running = _left_behind(node)
+    node.wait_told("STATUS=2 workers serve; finishing: 1 old worker")
+    node.skip_time(4000.0)
+    node.signal(signal.SIGHUP)  # when it is done the supervisor has looked at its deadlines
+    node.wait_logged(r"workers serve \(generation 3\)")
+
+    assert running.pid in node.workers()
+    running.close()
+    node.wait_told("STATUS=2 workers serve")
+    assert len(node.workers()) == 2
+    assert "killing" not in node.log()
+
+
+def test_an_old_worker_that_hangs_is_killed(node: Node) -> None:
+    """A worker that retires has to show that it lives, too; nobody takes its place."""
+    node.processes["heartbeat_timeout_seconds"] = 2.0
+    running = _left_behind(node)
+    running.send("hang\n")
 
     assert running.is_cut()
-    assert node.transfer().generation == 2
+    node.wait_logged(rf"killing worker {running.pid}: no heartbeat for 2 s")
+    node.wait_logged(rf"worker {running.pid} died with 1 association under way: SIGKILL")
+    assert len(node.workers()) == 2
+    assert "the next starts in" not in node.log()
+
+
+def test_an_old_worker_that_dies_is_not_replaced(node: Node) -> None:
+    """The log says that a worker could not finish; those that serve are enough."""
+    running = _left_behind(node)
+    running.send("exit 3\n")
+
+    assert running.is_cut()
+    node.wait_logged(rf"worker {running.pid} died with 1 association under way: exit code 3")
+    assert len(node.workers()) == 2
+    assert "the next starts in" not in node.log()
+
+
+def test_a_stop_ends_old_workers_at_the_drain_timeout(node: Node) -> None:
+    """After SIGTERM a transfer in an old worker has no more time than any other."""
+    node.processes["drain_timeout_seconds"] = 40.0
+    running = _left_behind(node)
+    node.skip_time(4000.0)
+    node.signal(signal.SIGTERM)
+    node.wait_told("STOPPING=1")
+    eventually(lambda: node.workers() == {running.pid})
+    node.skip_time(4041.0)
+    node.signal(signal.SIGCHLD)
+    assert node.workers() == {running.pid}
+    node.skip_time(4043.0)
+
+    assert running.is_cut()
+    assert node.exit_code() == ExitCode.OK
+    assert f"killing worker {running.pid}: not done 40 s after the signal" in node.log()
+
+
+def _reload_with_a_transfer(node: Node, running: list[Transfer]) -> None:
+    """Begin one more transfer and reload; return when only transfers keep old workers."""
+    running.append(node.transfer())
+    node.signal(signal.SIGHUP)
+    node.wait_told("READY=1")
+    node.wait_logged(f"worker {running[-1].pid} retires")  # until then it may accept another one
+    eventually(lambda: len(node.workers()) == len(running) + 2)
+
+
+def test_reloads_leave_behind_only_workers_at_work(node: Node) -> None:
+    """However many reloads there are, old workers are there for their transfers alone."""
+    node.start_serving()
+    running: list[Transfer] = []
+    for _ in range(4):
+        _reload_with_a_transfer(node, running)
+
+    assert [transfer.generation for transfer in running] == [1, 2, 3, 4]
+    assert {transfer.pid for transfer in running} < node.workers()
+
+
+def test_a_reload_without_room_is_refused(node: Node) -> None:
+    """With too many old workers at work nothing changes until some of them have left."""
+    node.start_serving()
+    running: list[Transfer] = []
+    for _ in range(5):
+        _reload_with_a_transfer(node, running)
+    node.signal(signal.SIGHUP)
+    node.wait_told("STATUS=reload refused, serving as before")
+    assert "reload refused: no room for 2 workers until retiring ones have left" in node.log()
+    assert node.transfer().generation == 6
+
+    for transfer in running:
+        transfer.close()
+    node.wait_told("STATUS=2 workers serve")
+    node.signal(signal.SIGHUP)
+    node.wait_logged(r"2 workers serve \(generation 7\)")
 
 
 def test_stop_during_a_retirement(node: Node) -> None:

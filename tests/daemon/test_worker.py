@@ -27,6 +27,7 @@ from pacsnode.daemon.worker_contract import WorkerContext
 from pacsnode.dicom.information_model import PATIENT_ROOT, PATIENT_STUDY_ONLY, STUDY_ROOT
 from pacsnode.dicom.matching import NameMatching
 from pacsnode.exit_codes import ExitCode
+from tests.support.instances import ct_data_set, encoded
 from tests.support.waiting import wait_until
 from tests.support.wire import (
     VERIFICATION,
@@ -34,6 +35,7 @@ from tests.support.wire import (
     AssociationAbortedError,
     AssociationRejectedError,
     ProposedContext,
+    storage_contexts,
 )
 
 _SPAWN = multiprocessing.get_context("spawn")
@@ -170,6 +172,50 @@ def test_a_worker_that_retires_accepts_nothing_more(worker: Worker) -> None:
         assert association.c_echo() == 0x0000
     assert worker.exit_code() == ExitCode.OK
     assert worker.ready.recv() == "RETIRING"
+
+
+def test_a_worker_that_retires_ends_what_is_idle_alone(tmp_path: Path) -> None:
+    """Beyond the drain timeout it leaves a transfer alone, aborts the others, and leaves then."""
+    instance = encoded(ct_data_set())
+    half = len(instance.encoded_data_set) // 2
+    with _worker(_settings(tmp_path, drain_timeout_seconds=1)) as worker:
+        assert worker.ready.recv() == "ready"
+        idle = Association(worker.address, _ECHO)
+        with Association(worker.address, storage_contexts([instance])) as association:
+            association.send_store_request(
+                1, instance.sop_class_uid.encode(), instance.sop_instance_uid.encode()
+            )
+            association.send_data_set(1, instance.encoded_data_set[:half], is_complete=False)
+            worker.signal(signal.SIGUSR1)
+            with pytest.raises(AssociationAbortedError):
+                idle.receive()
+            idle.socket.close()
+            association.send_data_set(1, instance.encoded_data_set[half:])
+            assert association.receive().status == 0x0000
+        assert worker.exit_code() == ExitCode.OK
+        assert worker.ready.recv() == "RETIRING"
+
+
+@pytest.mark.parametrize("is_orphaned", [False, True])
+def test_a_worker_that_retires_can_be_made_to_drain(tmp_path: Path, *, is_orphaned: bool) -> None:
+    """SIGTERM, or the end of the supervisor, puts an end to what a retiring worker has at work."""
+    instance = encoded(ct_data_set())
+    with _worker(_settings(tmp_path, drain_timeout_seconds=1)) as worker:
+        assert worker.ready.recv() == "ready"
+        association = Association(worker.address, storage_contexts([instance]))
+        association.send_store_request(
+            1, instance.sop_class_uid.encode(), instance.sop_instance_uid.encode()
+        )
+        worker.signal(signal.SIGUSR1)
+        if is_orphaned:
+            worker.parent.close()
+        else:
+            worker.signal(signal.SIGTERM)
+        with pytest.raises(AssociationAbortedError):
+            association.receive()
+        association.socket.close()
+        assert worker.exit_code() == ExitCode.OK
+        assert worker.ready.recv() == "DRAINING"
 
 
 def test_a_worker_whose_supervisor_is_gone_leaves(worker: Worker) -> None:

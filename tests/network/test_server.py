@@ -144,6 +144,37 @@ def test_a_busy_association_is_not_idle(tmp_path: Path, monkeypatch: pytest.Monk
         assert association.c_echo() == 0x0000
 
 
+def test_a_silent_association_is_aborted_while_retiring(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of those that are not at work only the silent end; how many are left is told."""
+    monkeypatch.setattr(server_module, "_LEAST_SILENT_SECONDS", 0.0)
+    with (
+        running_server(tmp_path) as running,
+        Association(running.address, _ECHO) as busy,
+    ):
+        (accepted,) = running.server._running()
+        accepted.is_at_work = True
+        silent = Association(running.address, _ECHO)
+        running.server.retire()
+        assert running.server.abort_silent(1_000) == 2
+        assert silent.c_echo() == 0x0000
+        wait_until(lambda: running.server.abort_silent(0) == 1, "the silent one to be aborted")
+        with pytest.raises(AssociationAbortedError):
+            silent.receive()
+        silent.socket.close()
+        accepted.is_at_work = False
+        assert busy.c_echo() == 0x0000
+
+
+def test_a_pause_between_two_messages_is_no_silence(tmp_path: Path) -> None:
+    """Without a drain timeout, too, a sender has a moment between two instances."""
+    with running_server(tmp_path) as running, Association(running.address, _ECHO) as association:
+        assert association.c_echo() == 0x0000
+        assert running.server.abort_silent(0) == 1
+        assert association.c_echo() == 0x0000
+
+
 def test_all_associations_can_be_aborted(tmp_path: Path) -> None:
     """When time is over every association ends by an abort."""
     with running_server(tmp_path) as running:

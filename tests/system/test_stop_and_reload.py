@@ -2,27 +2,39 @@
 
 import os
 import signal
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 
 import pytest
 from pydicom import Dataset
 from pydicom.uid import CTImageStorage
 
-from tests.support.destination import destination
+from tests.support.destination import Destination, destination
 from tests.support.instances import Instance, ct_data_set, encoded
 from tests.support.node import Node, running_node
 from tests.support.waiting import wait_until
 from tests.support.wire import (
     STUDY_ROOT_FIND,
+    STUDY_ROOT_GET,
     STUDY_ROOT_MOVE,
     VERIFICATION,
     Association,
     AssociationAbortedError,
     AssociationRejectedError,
     ProposedContext,
+    Requestor,
+    Response,
+    SubOperation,
     find,
+    get_contexts,
     identifier_of,
     move,
+    query_contexts,
+    scp_roles,
     storage_contexts,
     store_all,
 )
@@ -168,6 +180,173 @@ def test_a_reload_does_not_disturb_a_running_transfer(tmp_path: Path) -> None:
         assert f"{_send_rest(association, instance):04X}" == "0000"
         association.release()
         assert _is_held(node, instance)
+
+
+_AT_WORK = "left to end by itself: 1 association at work"
+_MOST_SECONDS = 20
+
+
+def _reload(node: Node) -> set[int]:
+    """Have the configuration read again; return the workers of before when new ones serve."""
+    before = set(node.workers())
+    reloads = node.log.count(" serve (generation ")
+    node.write_config()
+    assert node.process is not None
+    os.kill(node.process.pid, signal.SIGHUP)
+    wait_until(lambda: node.log.count(" serve (generation ") > reloads, "the new workers")
+    return before
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A node with a short drain timeout and a stored study, and a destination that holds back.
+
+    Attributes:
+        slow: answers nothing until `may_answer` is set.
+    """
+
+    node: Node
+    instance: Instance
+    slow: Destination
+    may_answer: Event
+
+    def start_move(self, association: Association) -> Iterator[Response]:
+        """Begin a C-MOVE to the slow destination; return when it is on its way."""
+        responses = association.start_move(STUDY_ROOT_MOVE, "SLOW", self.study)
+        wait_until(lambda: self.slow.received, "the first sub-operation")
+        return responses
+
+    @property
+    def study(self) -> Dataset:
+        """The identifier of all that is stored."""
+        return identifier_of("STUDY", StudyInstanceUID=str(self.instance.study_instance_uid))
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[_Place]:
+    """All of it at work."""
+    instance, may_answer = encoded(ct_data_set()), Event()
+
+    def answer(_: object) -> int:
+        return 0x0000 if may_answer.wait(_MOST_SECONDS) else 0xA700
+
+    with ExitStack() as stack:
+        slow = stack.enter_context(destination("SLOW", status_of=answer))
+        remote_aes = [{"ae_title": "SLOW", "host": "127.0.0.1", "port": slow.port}]
+        settings = {"drain_timeout_seconds": 1}
+        node = stack.enter_context(
+            running_node(tmp_path, remote_aes=remote_aes, processes=settings)
+        )
+        store_all(node.address, [instance])
+        yield _Place(node, instance, slow, may_answer)
+        may_answer.set()
+
+
+def test_a_reload_leaves_a_move_alone_however_long_it_takes(place: _Place) -> None:
+    """Beyond the drain timeout a slow C-MOVE goes on to 0000; new ones know what is new."""
+    node = place.node
+    with destination("LATE") as late, Association(node.address, query_contexts()) as association:
+        responses = place.start_move(association)
+        node.settings["remote_aes"].append(
+            {"ae_title": "LATE", "host": "127.0.0.1", "port": late.port}
+        )
+        before = _reload(node)
+        assert f"{move(node.address, STUDY_ROOT_MOVE, 'LATE', place.study).status:04X}" == "0000"
+        wait_until(lambda: _AT_WORK in node.log, "the drain timeout to be over")
+        assert len(before & set(node.workers())) == 1
+        place.may_answer.set()
+        *_, final = responses
+
+    assert f"{final.status:04X}" == "0000"
+    assert final.counters == (None, 1, 0, 0)
+    wait_until(lambda: not before & set(node.workers()), "the old worker to leave")
+    assert "aborted" not in node.log
+
+
+def test_a_reload_leaves_a_get_alone_however_long_it_takes(place: _Place) -> None:
+    """A requestor that takes its time for an instance gets 0000 beyond the drain timeout."""
+    asked = Requestor(roles=scp_roles([place.instance]))
+    contexts = get_contexts([place.instance])
+    with Association(place.node.address, contexts, asked) as association:
+        messages = association.start_get(STUDY_ROOT_GET, place.study)
+        sub_operation = next(each for each in messages if isinstance(each, SubOperation))
+        _reload(place.node)
+        wait_until(lambda: _AT_WORK in place.node.log, "the drain timeout to be over")
+        association.answer_store(sub_operation)
+        *_, final = messages
+
+    assert isinstance(final, Response)
+    assert f"{final.status:04X}" == "0000"
+
+
+def test_a_reload_leaves_a_sender_alone_and_ends_what_is_idle(place: _Place) -> None:
+    """Who sends an instance now and then is at work; an association without use is aborted."""
+    instances = [encoded(ct_data_set()) for _ in range(16)]
+    pause = Event()
+    idle = Association(place.node.address, [ProposedContext(VERIFICATION)])
+    with Association(place.node.address, storage_contexts(instances)) as association:
+        before = _reload(place.node)
+        for instance in instances:
+            assert f"{association.c_store(instance).status:04X}" == "0000"
+            pause.wait(0.3)  # the pace of the sender
+        assert "its worker retires, and it was idle" in place.node.log
+        with pytest.raises(AssociationAbortedError):
+            idle.receive()
+        idle.socket.close()
+    wait_until(lambda: not before & set(place.node.workers()), "the old workers to leave")
+    assert _is_held(place.node, instances[-1])
+
+
+def test_a_sender_that_falls_silent_after_a_reload_is_ended(place: _Place) -> None:
+    """An association that was at work and is kept open without use keeps no old worker."""
+    instance = encoded(ct_data_set(rows=300, columns=300))
+    association = _half_sent(place.node, instance)
+    before = _reload(place.node)
+    wait_until(lambda: _AT_WORK in place.node.log, "the drain timeout to be over")
+    assert f"{_send_rest(association, instance):04X}" == "0000"
+    with pytest.raises(AssociationAbortedError):
+        association.receive()
+    association.socket.close()
+    wait_until(lambda: not before & set(place.node.workers()), "the old workers to leave")
+
+
+def test_a_stop_after_a_reload_ends_old_and_new_workers(place: _Place) -> None:
+    """SIGTERM gives all of them the drain timeout, and nothing of the node is left."""
+    node = place.node
+    with ExitStack() as stack:
+        old = Association(node.address, query_contexts())
+        stack.callback(old.socket.close)
+        place.start_move(old)
+        before = _reload(node)
+        wait_until(lambda: _AT_WORK in node.log, "the drain timeout to be over")
+        new = _half_sent(node, encoded(ct_data_set(rows=300, columns=300)))
+        stack.callback(new.socket.close)
+        processes = node.processes()
+        assert len(before & set(processes)) == 1
+        began_at = time.monotonic()
+
+        assert node.stop() == 0
+        took = time.monotonic() - began_at
+
+    assert [pid for pid in processes if Path(f"/proc/{pid}").exists()] == []
+    assert took >= 1
+    assert "stopping 3 workers" in node.log
+    assert node.log.count("aborting 1 association: drain timeout is over") == 2
+    assert "killing" not in node.log
+
+
+def test_reloads_in_a_row_leave_only_workers_that_have_work(place: _Place) -> None:
+    """After three reloads one old worker is there, the one with the transfer, and then none."""
+    instance = encoded(ct_data_set(rows=300, columns=300))
+    association = _half_sent(place.node, instance)
+    first = set(place.node.workers())
+    for _ in range(3):
+        _reload(place.node)
+    wait_until(lambda: len(place.node.workers()) == 3, "the idle workers to leave")
+    assert len(first & set(place.node.workers())) == 1
+    assert f"{_send_rest(association, instance):04X}" == "0000"
+    association.release()
+    wait_until(lambda: len(place.node.workers()) == 2, "the old worker to leave")
 
 
 def test_a_reload_of_a_faulty_configuration_changes_nothing(tmp_path: Path) -> None:
