@@ -380,8 +380,8 @@ class Supervisor:
 
 
 def _who_serves(generation: _Generation) -> str:
-    count = generation.plan.processes.worker_count
-    return f"{counted(count, 'worker')} {'serves' if count == 1 else 'serve'}"
+    # In one form whatever the number: programs wait for this line.
+    return f"{generation.plan.processes.worker_count} workers serve"
 
 
 @contextmanager
