@@ -184,7 +184,7 @@ def test_a_peer_is_tried_out_while_the_node_serves(archive: Node, peer: Receiver
 
     assert done.returncode == OK, done.stdout + done.stderr
     assert "C-ECHO: ok (" in done.stdout
-    assert "1 of 1 instances would be sent, 0 would fail" in done.stdout
+    assert "1 of 1 instance would be sent, 0 would fail" in done.stdout
     assert peer.files() == before
 
 
