@@ -31,7 +31,7 @@ class StoredDataSet:
         is_message: it may be sent; not so if it is of odd length, and not deflated.
     """
 
-    def __init__(self, path: Path, file: KeptFile) -> None:
+    def __init__(self, path: str | Path, file: KeptFile) -> None:
         """Open the file.
 
         Raises:
@@ -91,12 +91,16 @@ class StoredDataSet:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
         os.close(self._descriptor)
 
 
-def _offset(path: Path) -> int:
+def _offset(path: str | Path) -> int:
     """Return where the data set starts, whoever wrote the file."""
-    with path.open("rb") as file:
+    with Path(path).open("rb") as file:
         return read_file_meta(file).data_set_offset
 
 

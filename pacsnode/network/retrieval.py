@@ -108,6 +108,13 @@ class Queue:
         except IndexError:
             return None
 
+    def upcoming(self) -> StoredInstance | None:
+        """Return what is taken next, unless somebody else takes it; None if there is nothing."""
+        try:
+            return self._instances[0]
+        except IndexError:
+            return None
+
     def put_back(self, instance: StoredInstance, failure: Failure) -> bool:
         """Have an instance sent once more, after all others; not a third time.
 

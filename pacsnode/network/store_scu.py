@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, Self
 
 from pacsnode.catalog.records import FailureCause, StoredInstance
 from pacsnode.conversion.codecs import NATIVE_TRANSFER_SYNTAXES, why_not_convertible
@@ -97,7 +97,10 @@ class NotBegun(Exception):  # noqa: N818 - nothing is wrong
 
 
 class StoreScu:
-    """Sends instances on one association; one thread uses it."""
+    """Sends instances on one association; one thread uses it.
+
+    A context manager: at the end no file is open.
+    """
 
     def __init__(
         self,
@@ -126,9 +129,24 @@ class StoreScu:
         self._options = options
         self._sender = sender
         self._message_id = 0
+        self._root = str(file_store.folder)
+        self._ahead: tuple[StoredInstance, StoredDataSet] | None = None
 
-    def send(self, instance: StoredInstance) -> int | Failure:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close_ahead()
+
+    def send(
+        self, instance: StoredInstance, upcoming: StoredInstance | None = None
+    ) -> int | Failure:
         """Send an instance and wait for the response.
+
+        Args:
+            instance: what is sent.
+            upcoming: what is probably sent next: its file is opened while the response is on its
+                way.
 
         Returns:
             The status, success or a warning, of an instance that has arrived; else why it has not.
@@ -144,20 +162,37 @@ class StoreScu:
         if isinstance(choice, Failure):
             return choice
         try:
-            path = self._file_store.path(instance.file.path)
-            with StoredDataSet(path, instance.file) as data_set:
+            with self._opened(instance) as data_set:
                 is_stored_one = choice.transfer_syntax_uid == instance.file.transfer_syntax_uid
                 if is_stored_one and data_set.is_message:
-                    return self._store(instance, choice, data_set)
+                    return self._store(instance, choice, data_set, upcoming)
                 if is_stored_one and choice.transfer_syntax_uid not in NATIVE_TRANSFER_SYNTAXES:
                     return Failure(FailureCause.CONVERSION, ODD_LENGTH)
                 offset = data_set.offset
             with self._converted(instance, offset, choice.transfer_syntax_uid) as converted:
-                return self._store(instance, choice, ConvertedReader(converted))
+                return self._store(instance, choice, ConvertedReader(converted), None)
         except ConversionError as error:
             return Failure(FailureCause.CONVERSION, str(error))
         except (OSError, Part10Error) as error:
             return file_failure(error)
+
+    def _opened(self, instance: StoredInstance) -> StoredDataSet:
+        """Return the stored data set of an instance."""
+        if self._ahead is not None and self._ahead[0] is instance:
+            (_, data_set), self._ahead = self._ahead, None
+            return data_set
+        self._close_ahead()
+        return StoredDataSet(f"{self._root}/{instance.file.path}", instance.file)
+
+    def _open_ahead(self, upcoming: StoredInstance) -> None:
+        with suppress(OSError, Part10Error):  # when it is its turn, it will be told
+            data_set = StoredDataSet(f"{self._root}/{upcoming.file.path}", upcoming.file)
+            self._ahead = upcoming, data_set
+
+    def _close_ahead(self) -> None:
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            ahead[1].close()
 
     def _converted(
         self, instance: StoredInstance, offset: int, transfer_syntax_uid: str
@@ -187,7 +222,11 @@ class StoreScu:
                 raise NotBegun
 
     def _store(
-        self, instance: StoredInstance, choice: Choice, data_set: DataSetReader
+        self,
+        instance: StoredInstance,
+        choice: Choice,
+        data_set: DataSetReader,
+        upcoming: StoredInstance | None,
     ) -> int | Failure:
         """Send a C-STORE request, and return what is answered."""
         self._message_id = self._next_message_id()
@@ -201,6 +240,8 @@ class StoreScu:
             raise SendingBrokenOff(failure) from error
         except OSError as error:
             raise SendingBrokenOff(file_failure(error)) from error
+        if upcoming is not None:
+            self._open_ahead(upcoming)
         response = self._channel.receive_response(self._message_id, self._sender.wait)
         return _outcome(instance, response)
 

@@ -95,11 +95,13 @@ def get(
     """
     retrieval = Retrieval(instances, context)
     queue = Queue(instances)
-    with retrieval.converter() as converter:
-        scu = retrieval.store_scu(channel, contexts, converter, retrieval)
+    with (
+        retrieval.converter() as converter,
+        retrieval.store_scu(channel, contexts, converter, retrieval) as scu,
+    ):
         while not retrieval.is_stopped() and (instance := queue.take()) is not None:
             try:
-                _send(retrieval, scu, instance)
+                _send(retrieval, scu, instance, queue.upcoming())
             except AssociationEnd as end:
                 retrieval.count(instance, lost(end))
                 retrieval.count_all(queue, lost(end))
@@ -109,15 +111,20 @@ def get(
     return retrieval.state
 
 
-def _send(retrieval: Retrieval, scu: StoreScu, instance: StoredInstance) -> None:
-    """Send an instance, and count it.
+def _send(
+    retrieval: Retrieval,
+    scu: StoreScu,
+    instance: StoredInstance,
+    upcoming: StoredInstance | None,
+) -> None:
+    """Send an instance, before what comes next, and count it.
 
     Raises:
         AssociationEnd: the association is lost; the instance is not counted.
         SendingBrokenOff: the association is to be given up; the instance is counted.
     """
     try:
-        retrieval.count(instance, scu.send(instance))
+        retrieval.count(instance, scu.send(instance, upcoming))
     except NotBegun:
         pass  # it remains
     except AssociationEnd:
@@ -269,16 +276,21 @@ class _Lane:
             contexts = SendingContexts(
                 association.contexts, self._destination.remote.transfer_syntaxes
             )
-            scu = self._retrieval.store_scu(association, contexts, converter, self)
-            while not self.is_stopped() and (instance := self._queue.take()) is not None:
-                try:
-                    _send(self._retrieval, scu, instance)
-                except AssociationEnd as end:
-                    if not self._queue.put_back(instance, lost(end)):
-                        self._retrieval.count(instance, lost(end))
-                    raise
-                if self._is_serving:
-                    self._retrieval.pend()
+            with self._retrieval.store_scu(association, contexts, converter, self) as scu:
+                while not self.is_stopped() and (instance := self._queue.take()) is not None:
+                    self._send(scu, instance)
+
+    def _send(self, scu: StoreScu, instance: StoredInstance) -> None:
+        # With several lanes another one would probably take the next.
+        upcoming = self._queue.upcoming() if self._destination.remote.associations == 1 else None
+        try:
+            _send(self._retrieval, scu, instance, upcoming)
+        except AssociationEnd as end:
+            if not self._queue.put_back(instance, lost(end)):
+                self._retrieval.count(instance, lost(end))
+            raise
+        if self._is_serving:
+            self._retrieval.pend()
 
     def wait(self) -> None:
         """Serve the requestor meanwhile, if that is ours to do; see whether to break off.

@@ -88,6 +88,10 @@ def _scu(
     )
 
 
+def _open_files() -> int:
+    return len([*Path("/proc/self/fd").iterdir()])
+
+
 def _deflated() -> Instance:
     """An instance that is said to be deflated; of odd length, as some are."""
     return Instance(CTImageStorage, "1.2.3", DEFLATED, b"\x03\x00\x00")
@@ -181,6 +185,32 @@ def test_what_cannot_be_converted_fails_before_it_is_sent(place: Place) -> None:
     assert failure.cause is FailureCause.CONVERSION
     assert channel.sent == []
     assert scu.send(good) == 0x0000
+
+
+def test_the_next_file_is_open_before_the_response_comes(place: Place) -> None:
+    """What is removed then is sent all the same; whatever was announced, no file stays open."""
+    channel, stored = _Channel(), place.keep_images(4)
+    open_before = _open_files()
+    with _scu(place, channel, EXPLICIT) as scu:
+        assert scu.send(stored[0], stored[1]) == 0x0000
+        place.file_store.path(stored[1].file.path).unlink()
+        assert scu.send(stored[1], stored[2]) == 0x0000
+        assert scu.send(stored[3], stored[2]) == 0x0000  # another lane has taken the announced one
+        assert _open_files() == open_before + 1
+    assert _open_files() == open_before
+    sent = [command_set.affected_sop_instance_uid for _, command_set, _ in channel.sent]
+    assert sent == [stored[n].sop_instance_uid for n in (0, 1, 3)]
+
+
+def test_a_file_that_is_missing_fails_at_its_own_turn(place: Place) -> None:
+    """Not while the one before is sent (E-11)."""
+    channel, stored = _Channel(), place.keep_images(2)
+    place.file_store.path(stored[1].file.path).unlink()
+    with _scu(place, channel, EXPLICIT) as scu:
+        assert scu.send(stored[0], stored[1]) == 0x0000
+        failure = scu.send(stored[1])
+    assert isinstance(failure, Failure)
+    assert failure.cause is FailureCause.FILE
 
 
 def test_a_conversion_is_given_up_when_nothing_is_wanted_any_more(

@@ -651,10 +651,12 @@ def test_a_fault_of_ours_costs_one_instance(
     stored = place.keep_images(12)
     send, unlucky = StoreScu.send, {stored[3], stored[11]}
 
-    def fail(scu: StoreScu, instance: StoredInstance) -> int | Failure:
+    def fail(
+        scu: StoreScu, instance: StoredInstance, upcoming: StoredInstance | None
+    ) -> int | Failure:
         if instance in unlucky:
             raise ZeroDivisionError
-        return send(scu, instance)
+        return send(scu, instance, upcoming)
 
     monkeypatch.setattr(StoreScu, "send", fail)
     with destination() as running:
