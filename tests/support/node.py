@@ -25,7 +25,8 @@ from tests.support.wire import (
 COMMAND = str(Path(sys.executable).parent / "pacsnode")
 
 # Below the ports the kernel gives to outgoing connections, so that none of those takes it first.
-_PORTS = range(15_000, 32_000)
+# Two runs at the same time have even and odd ones.
+_PORTS = range(15_000 + int(os.environ.get("TEST_HALF", "0")), 32_000, 2)
 # Longer than any test.
 PATIENT_TIMEOUTS = {
     "negotiation_timeout_seconds": 60,

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.hostile import (
+    ASSOCIATE_RJ,
     END_SECONDS,
     associate_rq,
     check_others_are_served,
@@ -150,8 +151,11 @@ def test_rejections_do_not_take_places(crowded: Node) -> None:
     """Requestors that were turned away and have not closed yet keep nobody out."""
     with ExitStack() as stack:
         opened = _fill(crowded, stack)
-        for _ in range(20):
-            send(stack.enter_context(connected(crowded.address)), associate_rq())
+        turned_away = [stack.enter_context(connected(crowded.address)) for _ in range(20)]
+        for connection in turned_away:
+            send(connection, associate_rq())
+        # Who has not been answered yet would get the place that is freed.
+        assert {connection.recv(1)[0] for connection in turned_away} == {ASSOCIATE_RJ}
         assert _rejection(crowded) == _TOO_MANY
         opened[0].release()
         _enter(crowded).release()
